@@ -1,0 +1,1 @@
+"""Compose one omni-modal language model from separate experts, without training."""
