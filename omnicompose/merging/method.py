@@ -1,0 +1,155 @@
+"""The one interface of every merging method: what it declares, what it is given, what it returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+
+Granularity = Literal["element", "tensor", "block", "model"]
+Role = Literal["attention", "mlp", "norm", "bias", "embedding", "head", "other"]
+ParameterValue = float | int | bool | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One setting of a method, as `omnicompose methods NAME` prints it.
+
+    Attributes:
+        name: the key under `parameters:` in a recipe.
+        default: its value when the recipe does not name it.
+        description: meaning, unit and range.
+        minimum: least value allowed, if numeric.
+        maximum: greatest value allowed, if numeric.
+        choices: the only values allowed, if a word.
+    """
+
+    name: str
+    default: ParameterValue
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """What a method needs and promises; everything `omnicompose methods` prints.
+
+    Attributes:
+        name: the key under `method:` in a recipe.
+        summary: one line: what it is for.
+        formula: the merged tensor in ASCII, in the symbols of its file's docstring.
+        paper: where it comes from (arXiv id or "folklore").
+        needs_base: whether the experts' common base must be given.
+        arity: least and greatest number of experts (None: no limit).
+        granularity: the least piece that `merge` can be called on. `element`: any flat tile.
+        parameters: its settings.
+        profiles: named sets of reference behaviour, each with the parameters it stands for.
+        num_passes: how often the inputs are read; more than 1 means that it has `observe`.
+        stochastic: draws random numbers, keyed by (seed, expert, tensor name, element index).
+        factored_ok: works on low-rank factors without forming dense deltas.
+        output: one tensor, or a bundle of a shared delta with parts per expert.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    paper: str
+    needs_base: bool
+    arity: tuple[int, int | None] = (1, None)
+    granularity: Granularity = "tensor"
+    parameters: tuple[Parameter, ...] = ()
+    profiles: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
+    num_passes: int = 1
+    stochastic: bool = False
+    factored_ok: bool = False
+    output: Literal["tensor", "bundle"] = "tensor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowRank:
+    """A delta kept as a product: `delta = scale * B @ A`.
+
+    Attributes:
+        A: `[rank, in]`, fp32.
+        B: `[out, rank]`, fp32.
+        scale: `alpha / rank` (or `alpha / sqrt(rank)` for rank-stabilised LoRA).
+    """
+
+    A: torch.Tensor
+    B: torch.Tensor
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorGroup:
+    """One named tensor of all experts, or the same flat tile of each; everything in fp32.
+
+    Attributes:
+        name: the tensor's name in the backbone (`model.layers.0.mlp.up_proj.weight`).
+        role: what it does in the backbone.
+        layer: its block, counted from 0; None outside the blocks.
+        num_layers: how many blocks the backbone has.
+        shape: of the whole tensor, also when this is a tile of it.
+        base: the base's tensor; None for methods without a base.
+        experts: one tensor per expert, each of base's shape (1-D for a tile).
+        expert_names: keys of the experts, stable under re-ordering; random methods key on them.
+        weights: one coefficient per expert, as the recipe gives it, not normalised.
+        offset: index of this tile's first element in the flattened tensor; 0 for whole tensors.
+        factors: per expert its delta as factors, where it has one and the method can use it.
+    """
+
+    name: str
+    role: Role = "other"
+    layer: int | None = None
+    num_layers: int = 0
+    shape: tuple[int, ...]
+    base: torch.Tensor | None
+    experts: tuple[torch.Tensor, ...]
+    expert_names: tuple[str, ...]
+    weights: tuple[float, ...]
+    offset: int = 0
+    factors: tuple[LowRank | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeContext:
+    """What does not change from tile to tile.
+
+    Attributes:
+        parameters: every parameter of the method, defaults filled in, values checked.
+        seed: of the recipe; random methods combine it with expert and tensor names.
+        statistics: what `observe` returned, added up over all tiles (methods with passes > 1).
+    """
+
+    parameters: Mapping[str, ParameterValue]
+    seed: int = 0
+    statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A merging method. Stateless: the same group and context give the same tensor, always."""
+
+    @property
+    def spec(self) -> MethodSpec:
+        """What it needs and promises."""
+        ...
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """The merged tensor (base included where there is one), fp32, of the experts' shape."""
+        ...
+
+
+class ObservingMethod(Method, Protocol):
+    """A method that must see every tile once (or more) before it can merge the first.
+
+    `observe` is called for pass 0 .. num_passes - 2 over all tiles; between passes the engine adds
+    the returned tensors up by key. Whatever is returned must be additive over tiles.
+    """
+
+    def observe(
+        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """Additive statistics of one tile; `context.statistics` holds those of earlier passes."""
+        ...
