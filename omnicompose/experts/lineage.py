@@ -1,0 +1,109 @@
+"""Do two backbones descend from one base? Compared by configuration and by sampled tensors."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from omnicompose.experts.config import ConfigData
+from omnicompose.tensors import TensorSource
+
+COMPARED_FIELDS = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "attention_bias",
+    "mlp_bias",
+    "sliding_window",
+    "tie_word_embeddings",
+)
+"""What must agree for the weights of two backbones to mean the same (specs/environment.md 3)."""
+
+SAMPLE_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldDifference:
+    """One field in which two configurations disagree."""
+
+    field: str
+    expected: object
+    found: object
+
+    def __str__(self) -> str:
+        """Both values in one phrase."""
+        return f"{self.field} is {self.found!r}, the base has {self.expected!r}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """How far a backbone's sampled tensors lie from the base's.
+
+    Attributes:
+        num_tensors: how many tensors of equal name and shape were sampled.
+        num_identical: how many of those samples agree in every bit.
+        relative_delta: norm of all sampled differences over the norm of the base's samples.
+        cosine: between the two concatenated samples.
+    """
+
+    num_tensors: int
+    num_identical: int
+    relative_delta: float
+    cosine: float
+
+    @property
+    def identical(self) -> bool:
+        """True when every sample agrees: the backbone is the base itself."""
+        return self.num_tensors == self.num_identical
+
+
+def compare_configs(base: ConfigData, other: ConfigData) -> list[FieldDifference]:
+    """The fields of `COMPARED_FIELDS` in which two backbone configurations disagree."""
+    return [
+        FieldDifference(field=field, expected=base.get(field), found=other.get(field))
+        for field in COMPARED_FIELDS
+        if _plain(base.get(field)) != _plain(other.get(field))
+    ]
+
+
+def compare_weights(base: TensorSource, other: TensorSource, names: Sequence[str]) -> Lineage:
+    """Compare a thousand elements from the middle of every named tensor; reads little."""
+    squares = {"delta": 0.0, "base": 0.0, "other": 0.0, "product": 0.0}
+    identical = 0
+    for name in names:
+        ours, theirs = _sample(base, name), _sample(other, name)
+        identical += int(torch.equal(ours, theirs))
+        squares["delta"] += float((theirs - ours).square().sum())
+        squares["base"] += float(ours.square().sum())
+        squares["other"] += float(theirs.square().sum())
+        squares["product"] += float((ours * theirs).sum())
+    return Lineage(
+        num_tensors=len(names),
+        num_identical=identical,
+        relative_delta=math.sqrt(squares["delta"] / squares["base"]) if squares["base"] else 0.0,
+        cosine=_cosine(squares),
+    )
+
+
+def _cosine(squares: Mapping[str, float]) -> float:
+    norm = math.sqrt(squares["base"] * squares["other"])
+    return squares["product"] / norm if norm else 1.0
+
+
+def _sample(source: TensorSource, name: str) -> torch.Tensor:
+    size = math.prod(source.infos()[name].shape)
+    start = max(0, (size - SAMPLE_SIZE) // 2)
+    return source.read(name, start, min(size, start + SAMPLE_SIZE)).to(torch.float64)
+
+
+def _plain(value: object) -> object:
+    """None, a missing key and False are one and the same in these configurations."""
+    return value or None
