@@ -6,9 +6,11 @@ from typing import Literal, Protocol
 
 import torch
 
+from omnicompose.tensors.low_rank import LowRank as LowRank
+
 Granularity = Literal["element", "tensor", "block", "model"]
 Role = Literal["attention", "mlp", "norm", "bias", "embedding", "head", "other"]
-ParameterValue = float | int | bool | str
+ParameterValue = float | int | bool | str | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class Parameter:
         minimum: least value allowed, if numeric.
         maximum: greatest value allowed, if numeric.
         choices: the only values allowed, if a word.
+        per_expert: whether a mapping expert name -> number may stand in place of one number.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    per_expert: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,9 @@ class MethodSpec:
         granularity: the least piece that `merge` can be called on. `element`: any flat tile.
         parameters: its settings.
         profiles: named sets of reference behaviour, each with the parameters it stands for.
-        num_passes: how often the inputs are read; more than 1 means that it has `observe`.
+        num_passes: how often the inputs are read at most; more than 1 means that it has `observe`.
+        weighted: uses the experts' weights; a recipe that gives unequal ones to a method that does
+            not is a mistake.
         stochastic: draws random numbers, keyed by (seed, expert, tensor name, element index).
         factored_ok: works on low-rank factors without forming dense deltas.
         output: one tensor, or a bundle of a shared delta with parts per expert.
@@ -62,24 +68,10 @@ class MethodSpec:
     parameters: tuple[Parameter, ...] = ()
     profiles: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
     num_passes: int = 1
+    weighted: bool = True
     stochastic: bool = False
     factored_ok: bool = False
     output: Literal["tensor", "bundle"] = "tensor"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowRank:
-    """A delta kept as a product: `delta = scale * B @ A`.
-
-    Attributes:
-        A: `[rank, in]`, fp32.
-        B: `[out, rank]`, fp32.
-        scale: `alpha / rank` (or `alpha / sqrt(rank)` for rank-stabilised LoRA).
-    """
-
-    A: torch.Tensor
-    B: torch.Tensor
-    scale: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +133,54 @@ class Method(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a method has to observe before it merges, under the parameters it was given.
+
+    Attributes:
+        num_passes: how many times every tile is observed; 0: merge at once.
+        scope: what one sum of statistics spans: the tiles of one tensor, or of the whole model.
+    """
+
+    num_passes: int
+    scope: Literal["tensor", "model"] = "tensor"
+
+
 class ObservingMethod(Method, Protocol):
     """A method that must see every tile once (or more) before it can merge the first.
 
-    `observe` is called for pass 0 .. num_passes - 2 over all tiles; between passes the engine adds
-    the returned tensors up by key. Whatever is returned must be additive over tiles.
+    `observe` is called for pass 0 .. survey(parameters).num_passes - 1 over all tiles of its scope;
+    after each pass the engine adds the returned tensors up by key. Whatever is returned must be
+    additive over tiles.
     """
+
+    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
+        """How often to observe, and over what the statistics add up."""
+        ...
 
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
         """Additive statistics of one tile; `context.statistics` holds those of earlier passes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertPart:
+    """What turns the shared delta of a bundle into one expert's: `scale * mask * shared`.
+
+    Attributes:
+        mask: which entries of the shared delta the expert uses; bool, of the tile's shape.
+        scale: number that the kept entries are multiplied by.
+    """
+
+    mask: torch.Tensor
+    scale: float
+
+
+class BundleMethod(Method, Protocol):
+    """A method whose result is a shared delta (`merge` returns base + it) and a part per expert."""
+
+    def expert_part(self, group: TensorGroup, context: MergeContext, expert: int) -> ExpertPart:
+        """Mask and scale of expert number `expert`; statistics as for `merge`."""
         ...
