@@ -9,7 +9,7 @@ Config = Mapping[str, object]
 
 
 class Connector(Protocol):
-    """A network from an encoder's features to LLM embeddings; a `torch.nn.Module` from plain data."""
+    """A network from features to LLM embeddings; a `torch.nn.Module` built from plain data."""
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
