@@ -1,0 +1,237 @@
+"""What was asked for: the two kinds of recipe, read strictly, with every mistake reported at once.
+
+A `ComposeRecipe` joins experts of different modalities into one composite (`omnicompose compose`);
+a `MergeRecipe` merges fine-tunes of one architecture, or any safetensors (`omnicompose merge`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
+
+from omnicompose.errors import RecipeError
+from omnicompose.recipe_fields import (
+    Dtype,
+    ModalityName,
+    ModalityPolicy,
+    Parameters,
+    RolePolicy,
+    SizeField,
+    SourceField,
+    Strict,
+    WeightField,
+)
+from omnicompose.recipe_problems import describe_problems, did_you_mean
+from omnicompose.recipe_yaml import YamlFile, read_yaml
+
+
+class Roles(Strict):
+    """What happens to each kind of backbone tensor: `method`, `mean_delta` or `base` (kept)."""
+
+    attention: RolePolicy = "method"
+    """Attention projection matrices."""
+    mlp: RolePolicy = "method"
+    """Feed-forward matrices."""
+    norm: RolePolicy = "mean_delta"
+    """Normalisation weights."""
+    bias: RolePolicy = "mean_delta"
+    """Biases of any layer."""
+    embedding: RolePolicy = "base"
+    """Token embeddings."""
+    head: RolePolicy = "base"
+    """The output projection onto the vocabulary."""
+    other: RolePolicy = "method"
+    """Whatever is none of the above."""
+
+
+MERGE_ROLES = Roles(norm="method", bias="method", embedding="method", head="method")
+"""A plain merge gives every tensor to the method."""
+
+
+class Override(Strict):
+    """Another treatment for the tensors whose names match; the first match in the list wins."""
+
+    match: str = Field(min_length=1)
+    """Pattern of tensor names in the backbone, such as `*.mlp.*`."""
+    policy: RolePolicy = "method"
+    """`method` to merge, `mean_delta` for the plain mean of deltas, `base` to keep the base's."""
+    method: str | None = None
+    """The merging method; the recipe's own if not named."""
+    parameters: Parameters = Field(default_factory=dict)
+    """Settings of the method; `omnicompose methods NAME` lists them."""
+    profile: str | None = None
+    """A named set of a reference implementation's settings, such as `mergekit`."""
+
+
+class TextMerge(Strict):
+    """How the weights that text tokens use are merged."""
+
+    method: str = "linear"
+    """The merging method; `omnicompose methods` lists them."""
+    parameters: Parameters = Field(default_factory=dict)
+    """Settings of the method; `omnicompose methods NAME` lists them."""
+    profile: str | None = None
+    """A named set of a reference implementation's settings, such as `mergekit`."""
+
+
+class Streams(Strict):
+    """How the weights of a modality's own tokens are kept, where they differ from text's."""
+
+    rank: int | None = Field(default=None, ge=1)
+    """Truncate each correction to this rank; null keeps it exact."""
+    mask_threshold: float = Field(default=1.0, gt=0)
+    """For `masked`: keep an entry where |own delta| > threshold * |merged delta - own delta|."""
+    mask_signed: bool = True
+    """For `masked`: keep an entry only where own and merged delta have the same sign."""
+
+
+class Expert(Strict):
+    """One expert of a composite."""
+
+    source: SourceField
+    """A folder, `zoo:NAME`, a hub id with `@revision`, or `base+adapter`."""
+    weight: WeightField = None
+    """Coefficient in the text-side merge: a number, a list over depth, a table
+    {tensor pattern: number} or the path of one; null means 1/N for each of N experts."""
+    mask_threshold: float | None = Field(default=None, gt=0)
+    """For `modality: masked`: this expert's own threshold."""
+
+
+class Model(Strict):
+    """One model of a merge."""
+
+    source: SourceField
+    """A folder, `zoo:NAME`, a hub id with `@revision`, or `base+adapter`."""
+    weight: WeightField = None
+    """Coefficient: a number, a list over depth, a table {tensor pattern: number} or the path of
+    one; null means 1/N for each of N models."""
+    name: str | None = None
+    """How random methods and reports call it; the source's text if not given."""
+
+    @property
+    def label(self) -> str:
+        """Its name, or the text of its source."""
+        return self.name or self.source.text
+
+
+class _Common(Strict):
+    """What both kinds of recipe say."""
+
+    overrides: Annotated[tuple[Override, ...], Field(strict=False)] = ()
+    """Other treatments by tensor name; the first match wins."""
+    vocabulary: Literal["base", "union"] = "base"
+    """`base` keeps the base's tokens; `union` adds the rows of tokens that only experts have."""
+    dtype: Dtype | None = None
+    """Of the result; null keeps each tensor's own."""
+    shard_size: SizeField = 5 * 1000**3
+    """Largest size of one weights file, such as `5GB`."""
+    seed: int = Field(default=0, ge=0)
+    """Of random methods."""
+    allow_pickle: bool = False
+    """Read `.bin` weights too, without running any code in them."""
+    allow_nonfinite: bool = False
+    """Let NaN and infinite weights pass; otherwise they are an error."""
+
+
+class ComposeRecipe(_Common):
+    """Experts of different modalities become one composite (`omnicompose compose`)."""
+
+    base: SourceField
+    """The LLM that every expert's backbone descends from."""
+    experts: Mapping[ModalityName, Expert]
+    """The experts by modality, in the order of the composite."""
+    text: TextMerge = TextMerge()
+    """What text tokens use: the merge of the experts' backbones."""
+    modality: ModalityPolicy = "merged"
+    """What a modality's own tokens use: `merged` (the text weights), `exact` (their expert's own),
+    `masked` (the merged delta through a one-bit mask) or `emr`."""
+    streams: Streams = Streams()
+    """How the modality's own weights are kept."""
+    roles: Roles = Roles()
+    """What happens to each kind of backbone tensor."""
+    allow_different_base: bool = False
+    """Accept experts whose backbones name another base but have its shape."""
+
+    @field_validator("experts", mode="before")
+    @classmethod
+    def _check_experts(cls, experts: object) -> object:
+        if not experts:
+            raise ValueError(
+                "no experts. Name at least one by its modality, such as "
+                "`image: {source: zoo:image-standard}`."
+            )
+        return experts
+
+
+class MergeRecipe(_Common):
+    """Fine-tunes of one architecture become one model (`omnicompose merge`)."""
+
+    layout: Literal["model", "raw"] = "model"
+    """`model`: whole models with a config; `raw`: any safetensors, by tensor name."""
+    base: SourceField | None = None
+    """The common ancestor; needed by methods that work on deltas."""
+    models: Annotated[tuple[Model, ...], Field(strict=False)]
+    """What is merged. Without a base the first one lends config and tokenizer."""
+    method: str = "linear"
+    """The merging method; `omnicompose methods` lists them."""
+    parameters: Parameters = Field(default_factory=dict)
+    """Settings of the method; `omnicompose methods NAME` lists them."""
+    profile: str | None = None
+    """A named set of a reference implementation's settings, such as `mergekit`."""
+    roles: Roles = MERGE_ROLES
+    """What happens to each kind of tensor."""
+
+    @field_validator("models")
+    @classmethod
+    def _check_models(cls, models: tuple[Model, ...]) -> tuple[Model, ...]:
+        if not models:
+            raise ValueError("no models. Name at least one: `- {source: path-or-id}`.")
+        labels = [model.label for model in models]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two models are called {twice[0]!r}. Give each its own `name:`.")
+        return models
+
+
+def read_recipe(path: Path) -> ComposeRecipe | MergeRecipe:
+    """Read a recipe file; relative paths in it start from its folder.
+
+    Args:
+        path: a YAML file; `experts:` makes it a compose recipe, `models:` a merge recipe.
+
+    Raises:
+        RecipeError: one error that lists every mistake as `path:line: message`.
+    """
+    file = read_yaml(path)
+    kind = _kind(file)
+    try:
+        return kind.model_validate(file.content, context={"folder": path.parent.resolve()})
+    except ValidationError as err:
+        raise RecipeError("\n".join(describe_problems(err, kind, file))) from err
+
+
+def _kind(file: YamlFile) -> type[ComposeRecipe] | type[MergeRecipe]:
+    kinds = {"experts": ComposeRecipe, "models": MergeRecipe}
+    named = [key for key in kinds if key in file.content]
+    if len(named) == 2:
+        line = max(file.line([key], of_key=True) for key in named)
+        raise RecipeError(file.message(line, "`experts` and `models` in one recipe. Keep one."))
+    # A misspelt key is reported as such, together with all other mistakes.
+    named += [key for key in kinds for found in file.content if did_you_mean(found, [key])]
+    if not named:
+        raise RecipeError(
+            file.message(
+                1,
+                "no experts. Name `experts:` by modality, such as "
+                "`experts: {image: {source: zoo:image-standard}}`, or `models:` for a merge.",
+            )
+        )
+    return ComposeRecipe if named[0] == "experts" else MergeRecipe
+
+
+def recipe_schema() -> dict[str, object]:
+    """The JSON schema of both kinds of recipe, for editors that complete and check YAML."""
+    adapter: TypeAdapter[ComposeRecipe | MergeRecipe] = TypeAdapter(ComposeRecipe | MergeRecipe)
+    schema = adapter.json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "recipe"} | schema

@@ -1,0 +1,99 @@
+"""Sources, sizes and coefficients as recipes write them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnicompose.recipe_values import (
+    Weight,
+    coefficient,
+    parse_size,
+    parse_source,
+    parse_weight,
+)
+
+
+def test_sources(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "a+b").mkdir()
+    folder = parse_source("model", tmp_path)
+    assert (folder.kind, folder.location) == ("path", str(tmp_path / "model"))
+    assert parse_source("a+b", tmp_path).adapter is None
+    zoo = parse_source("zoo:image-standard", tmp_path)
+    assert (zoo.kind, zoo.location, str(zoo)) == ("zoo", "image-standard", "zoo:image-standard")
+    hub = parse_source("owner/name@abc123", tmp_path)
+    assert (hub.kind, hub.location, hub.revision) == ("hub", "owner/name", "abc123")
+    adapted = parse_source("owner/name@main + ./model", tmp_path)
+    assert (adapted.kind, adapted.revision) == ("hub", "main")
+    assert adapted.adapter == parse_source("./model", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found '', expected an existing path, 'zoo:NAME', a hub id such as"),
+        ("two words", "found 'two words', expected an existing path"),
+        ("owner/name@", "found 'owner/name@', expected an existing path"),
+        ("./gone", r"found './gone', but .*/gone does not exist\. Correct the path\."),
+        ("a/b/c", r"found 'a/b/c', but .*/a/b/c does not exist\. Correct the path\."),
+        ("zoo:Image@1", r"found 'zoo:Image@1', expected 'zoo:NAME' such as 'zoo:image-standard'\."),
+        ("a+b+c", r"found 'a\+b\+c', expected one adapter: 'base\+adapter'\."),
+    ],
+)
+def test_source_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_source(text, tmp_path)
+
+
+def test_sizes() -> None:
+    assert parse_size("2GiB") == 2 * 1024**3
+    assert parse_size("1.5 kB".replace("k", "K")) == 1500
+    assert parse_size(64) == 64
+    assert parse_size("64B") == 64
+
+
+@pytest.mark.parametrize("text", ["", "2", "GiB", "-1GiB", "0B", "2gib", "1e3MB", 0, -5, True])
+def test_size_mistakes(text: str | int) -> None:
+    with pytest.raises(ValueError, match="expected a size such as '2GiB', '500MB'"):
+        parse_size(text)
+
+
+def test_weight_tables_are_read_from_files(tmp_path: Path) -> None:
+    table = {"*.mlp.*": 0.5, "*": 1}
+    (tmp_path / "table.json").write_text(json.dumps(table), encoding="utf-8")
+    (tmp_path / "table.yaml").write_text("'*.mlp.*': 0.5\n'*': 1\n", encoding="utf-8")
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    assert parse_weight("table.json", tmp_path) == parse_weight("table.yaml", tmp_path) == table
+    with pytest.raises(ValueError, match=r"the table .*broken\.json cannot be read"):
+        parse_weight("broken.json", tmp_path)
+
+
+@pytest.mark.parametrize("value", [True, float("nan"), float("inf"), [], [1, "a"], {}, {"*": "a"}])
+def test_weight_mistakes(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match="expected a finite number, a list of numbers over depth"):
+        parse_weight(value, tmp_path)
+
+
+def test_coefficients_over_depth() -> None:
+    assert [coefficient((0.0, 1.0), "w", layer, 3) for layer in range(3)] == [0.0, 0.5, 1.0]
+    assert coefficient((0.0, 1.0), "norm", None, 3) == 0.5
+    assert coefficient((0.25,), "w", 2, 3) == 0.25
+    assert coefficient(0.3, "w", 0, 1) == 0.3
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=9))
+def test_a_list_as_long_as_the_model_gives_each_block_its_own(values: list[float]) -> None:
+    weight: Weight = tuple(values)
+    read = [coefficient(weight, "w", layer, len(values)) for layer in range(len(values))]
+    assert read == pytest.approx(values)
+
+
+def test_coefficients_by_pattern() -> None:
+    table = {"*.mlp.*": 0.5, "model.*": 1.0}
+    assert coefficient(table, "model.layers.0.mlp.up_proj.weight", 0, 2) == 0.5
+    assert coefficient(table, "model.norm.weight", None, 2) == 1.0
+    with pytest.raises(ValueError, match=r"matches tensor 'lm_head\.weight'\. Add a last entry"):
+        coefficient(table, "lm_head.weight", None, 2)
