@@ -1,0 +1,1 @@
+"""Does it understand modalities together? Tasks, scoring, statistics and reports."""

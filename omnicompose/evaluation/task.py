@@ -1,0 +1,59 @@
+"""What a benchmark declares, and the one thing that it does: give its questions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from omnicompose.evaluation.sample import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """Everything that `omnicompose evaluate --tasks list` prints about a benchmark.
+
+    Attributes:
+        name: the word after `--tasks`.
+        version: raised whenever a question or a prompt byte changes; part of every cache key.
+        summary: one line.
+        location: where the data come from.
+        licence: of the data.
+        cluster_field: what makes questions dependent on one another.
+        prompt: the user turn, with a note on every byte that matters.
+        chance: accuracy of guessing, in [0, 1].
+        official: the rule by which the benchmark's authors score a generated reply:
+            `first_character` or None where it is the answer ladder's own.
+        max_new_tokens: length of a generated reply.
+    """
+
+    name: str
+    version: int
+    summary: str
+    location: str
+    licence: str
+    cluster_field: str
+    prompt: str
+    chance: float
+    official: str | None = None
+    max_new_tokens: int = 16
+
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """The fields as plain data, for `--json`."""
+        return asdict(self)
+
+
+class Task(Protocol):
+    """A benchmark."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What it is and where it comes from."""
+        ...
+
+    def samples(self, media_dir: Path) -> Sequence[Sample]:
+        """All questions, the same on every call and machine.
+
+        Args:
+            media_dir: a folder for media that the task makes rather than finds on disk.
+        """
+        ...
