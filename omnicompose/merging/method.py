@@ -1,4 +1,4 @@
-"""The one interface of every merging method: what it declares, what it is given, what it returns."""
+"""The one interface of every merging method: what it declares, is given and returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,0 +1,167 @@
+"""DARE: drop entries of every delta at random and rescale the rest, before another combination.
+
+    m_i ~ Bernoulli(density)        d_i = m_i * (W_i - W_0) / density
+
+    dare_linear:  W = W_0 + scale * sum_i w_i d_i
+    dare_ties:    W = W_0 + scale * (sign election and disjoint merge of w_i d_i, see consensus.py)
+
+Paper: "Language models are super Mario" (DARE), arXiv 2311.03099, equations 1 and 2. Checked
+against mergekit 0.1.5 `dare_linear`, `dare_ties` and fusion_bench `dare_task_arithmetic` with the
+masks that they drew.
+
+Where we differ: draws are keyed by (seed, expert, tensor, element), so no order, thread count or
+tile changes them; everything stays in fp32 (MLLMerging writes masked experts back in fp16).
+mergekit's "rescale" is not the division by the density but a factor that restores the L1 norm of
+the whole tensor: `rescale: l1` (one more pass), in its profile with `combine: sum`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from omnicompose.merging.method import (
+    MergeContext,
+    MethodSpec,
+    Parameter,
+    ParameterValue,
+    Survey,
+    TensorGroup,
+)
+from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
+from omnicompose.merging.methods.deltas import (
+    add_to_base,
+    combine,
+    deltas,
+    flag,
+    normalised,
+    number,
+    per_expert,
+    word,
+)
+from omnicompose.merging.methods.random_bits import Uniform, keyed_uniform
+from omnicompose.merging.methods.sparsify import drop, observe_l1, restore_l1
+from omnicompose.merging.methods.task_arithmetic import NORMALIZE, SCALE
+
+DENSITY = Parameter(
+    name="density",
+    default=0.5,
+    description="probability that an entry of a delta is kept (1 - drop rate)",
+    minimum=0.0,
+    maximum=1.0,
+    per_expert=True,
+)
+RESCALE = Parameter(
+    name="rescale",
+    default="density",
+    description="divide what is kept by the density, or restore the tensor's L1 norm, or neither",
+    choices=("density", "l1", "none"),
+)
+
+LINEAR_SPEC = MethodSpec(
+    name="dare_linear",
+    summary="Drop delta entries at random, rescale the rest, add them up.",
+    formula="W = W_0 + scale * sum_i w_i m_i (W_i - W_0) / density, m_i ~ Bernoulli(density)",
+    paper="2311.03099",
+    needs_base=True,
+    granularity="element",
+    num_passes=2,
+    stochastic=True,
+    parameters=(DENSITY, SCALE, RESCALE, NORMALIZE),
+    profiles={"mergekit": {"density": 1.0, "rescale": "l1"}},
+)
+
+TIES_SPEC = MethodSpec(
+    name="dare_ties",
+    summary="Drop delta entries at random, rescale the rest, then elect signs as TIES does.",
+    formula="W = W_0 + scale * mean_{agreeing} m_i (W_i - W_0) / density",
+    paper="2311.03099",
+    needs_base=True,
+    granularity="element",
+    num_passes=2,
+    stochastic=True,
+    parameters=(DENSITY, SCALE, RESCALE, COMBINE),
+    profiles={"mergekit": {"density": 1.0, "rescale": "l1", "combine": "sum"}},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DareLinear:
+    """Random dropping, then a sum.
+
+    Attributes:
+        uniform: where the random numbers come from.
+        spec: what it needs and promises.
+    """
+
+    uniform: Uniform = keyed_uniform
+    spec: MethodSpec = LINEAR_SPEC
+
+    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
+        """One pass for the L1 norms, if they are to be restored."""
+        return Survey(num_passes=int(_restores(parameters)))
+
+    def observe(
+        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """L1 norms before and after dropping."""
+        return observe_l1(group, deltas(group), _dropped(group, context, self.uniform))
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """Base plus the sum of what is kept, fp32."""
+        kept = _kept(group, context, self.uniform)
+        normalize = flag(context.parameters, "normalize")
+        weights = normalised(group.weights, group.name) if normalize else group.weights
+        return add_to_base(group, combine(kept, weights), number(context.parameters, "scale"))
+
+
+@dataclass(frozen=True, slots=True)
+class DareTies:
+    """Random dropping, then sign election.
+
+    Attributes:
+        uniform: where the random numbers come from.
+        spec: what it needs and promises.
+    """
+
+    uniform: Uniform = keyed_uniform
+    spec: MethodSpec = TIES_SPEC
+
+    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
+        """One pass for the L1 norms, if they are to be restored."""
+        return Survey(num_passes=int(_restores(parameters)))
+
+    def observe(
+        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """L1 norms before and after dropping."""
+        return observe_l1(group, deltas(group), _dropped(group, context, self.uniform))
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """Base plus the merged delta, fp32."""
+        kept = _kept(group, context, self.uniform)
+        how = cast(Agreement, word(context.parameters, "combine"))
+        merged = merge_agreeing(kept, group.weights, elect(kept, group.weights), how)
+        return add_to_base(group, merged, number(context.parameters, "scale"))
+
+
+def _restores(parameters: Mapping[str, ParameterValue]) -> bool:
+    return parameters["rescale"] == "l1" and parameters["density"] != 1.0
+
+
+def _dropped(group: TensorGroup, context: MergeContext, uniform: Uniform) -> list[torch.Tensor]:
+    kept = list(deltas(group))
+    for i, density in enumerate(per_expert(group, context, "density")):
+        if density < 1.0:
+            kept[i] = drop(kept[i], uniform(group, i, context.seed), density)
+    return kept
+
+
+def _kept(group: TensorGroup, context: MergeContext, uniform: Uniform) -> list[torch.Tensor]:
+    kept = _dropped(group, context, uniform)
+    rescale = word(context.parameters, "rescale")
+    if rescale == "density":
+        for i, density in enumerate(per_expert(group, context, "density")):
+            kept[i] = kept[i] / density if density > 0.0 else kept[i]
+    return restore_l1(group, kept, context.statistics if rescale == "l1" else {})

@@ -1,0 +1,43 @@
+"""Weighted average of the experts' weights (a model soup).
+
+    W = sum_i w_i W_i / sum_i w_i          (normalize: false leaves out the division)
+
+    W_i   weight of expert i               w_i   its coefficient in the recipe
+
+Paper: "Model soups", arXiv 2203.05482. Checked against mergekit 0.1.5 `linear` and fusion_bench
+`simple_average`, `weighted_average`. Both sum in the order given, in fp32; so do we. Where we
+differ: an expert with weight 0 is not read, and a lone weight of 1 copies its expert bit for bit.
+"""
+
+import torch
+
+from omnicompose.merging.method import MergeContext, MethodSpec, Parameter, TensorGroup
+from omnicompose.merging.methods.deltas import combine, flag, normalised
+
+SPEC = MethodSpec(
+    name="linear",
+    summary="Weighted average of the experts' weights; needs no base.",
+    formula="W = sum_i w_i W_i / sum_i w_i",
+    paper="2203.05482",
+    needs_base=False,
+    granularity="element",
+    parameters=(
+        Parameter(
+            name="normalize",
+            default=True,
+            description="divide by the sum of the weights",
+        ),
+    ),
+)
+
+
+class Linear:
+    """Weighted average."""
+
+    spec = SPEC
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """The average, fp32, of the experts' shape."""
+        normalize = flag(context.parameters, "normalize")
+        weights = normalised(group.weights, group.name) if normalize else group.weights
+        return combine(group.experts, weights)
