@@ -1,8 +1,8 @@
 """DAMC language models against the outputs of the published implementation.
 
-Text weight = base + sum of lambda * product; the correction of modality m = its expert's own product
-minus the text side, kept as factors of rank r_m + sum r_i. Cases where the published code does what
-its paper says; see tests/goldens/streams/index.json.
+Text weight = base + sum of lambda * product; the correction of modality m = its expert's own
+product minus the text side, kept as factors of rank r_m + sum r_i. Cases where the published code
+does what its paper says; see tests/goldens/streams/index.json.
 """
 
 import json
@@ -91,7 +91,9 @@ def splice(tensors, model, name):
         types = torch.cat([torch.full((len(part),), t) for part, t, _ in parts])
         mask = torch.cat([torch.full((len(part),), k) for part, _, k in parts])
         rows.append((embeds, types, mask))
-    padded = [torch.nn.utils.rnn.pad_sequence(list(x), batch_first=True) for x in zip(*rows)]
+    padded = [
+        torch.nn.utils.rnn.pad_sequence(list(x), batch_first=True) for x in zip(*rows, strict=True)
+    ]
     return get, *padded
 
 
