@@ -14,11 +14,11 @@ from omnicompose.tensors.source import ByteRange, TensorInfo, TensorSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameRule:
-    """How names that match are rewritten; the first rule that matches a name decides.
+    r"""How names that match are rewritten; the first rule that matches a name decides.
 
     Attributes:
         pattern: regular expression, matched at the start of the name.
-        replacement: what takes the place of the match (`\\1` groups allowed); None hides the tensor.
+        replacement: what takes the place of the match (groups as `\1`); None hides the tensor.
     """
 
     pattern: str

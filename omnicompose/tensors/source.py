@@ -119,3 +119,8 @@ def read_tensor(
     out = torch.empty(last - start, dtype=info.dtype)
     source.read_into(name, start, out)
     return out.reshape(info.shape) if whole else out
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous 1-D CPU tensor as bytes, without a copy."""
+    return tensor.view(torch.uint8).numpy().data
