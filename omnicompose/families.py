@@ -139,14 +139,14 @@ def _text(architecture: str) -> Family:
 LLAVA_ON_DISK = (
     Rule("language_model.model.", "backbone", to="model."),
     Rule("language_model.lm_head.", "backbone", to="lm_head."),
-    Rule("vision_tower.vision_model.", "encoder", "image", to="vision_tower."),
-    Rule("vision_tower.", "encoder", "image", to="vision_tower."),
+    Rule("vision_tower.vision_model.", "encoder", "image", to="tower."),
+    Rule("vision_tower.", "encoder", "image", to="tower."),
     Rule("multi_modal_projector.", "connector", "image"),
 )
 LLAVA_IN_MEMORY = (
     Rule("model.language_model.", "backbone", to="model."),
     Rule("lm_head.", "backbone", to="lm_head."),
-    Rule("model.vision_tower.", "encoder", "image", to="vision_tower."),
+    Rule("model.vision_tower.", "encoder", "image", to="tower."),
     Rule("model.multi_modal_projector.", "connector", "image"),
 )
 
@@ -181,7 +181,6 @@ FAMILIES: dict[str, Family] = {
                     type="mlp",
                     options={
                         "input_size": "vision_config.hidden_size",
-                        "hidden_size": "text_config.hidden_size",
                         "output_size": "text_config.hidden_size",
                         "activation": "projector_hidden_act",
                         "bias": "multimodal_projector_bias",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from omnicompose.experts.config import ConfigData
-from omnicompose.tensors import TensorSource
+from omnicompose.tensors.source import TensorSource, read_tensor
 
 COMPARED_FIELDS = (
     "model_type",
@@ -99,9 +99,9 @@ def _cosine(squares: Mapping[str, float]) -> float:
 
 
 def _sample(source: TensorSource, name: str) -> torch.Tensor:
-    size = math.prod(source.infos()[name].shape)
+    size = source.infos()[name].num_elements
     start = max(0, (size - SAMPLE_SIZE) // 2)
-    return source.read(name, start, min(size, start + SAMPLE_SIZE)).to(torch.float64)
+    return read_tensor(source, name, start, min(size, start + SAMPLE_SIZE)).to(torch.float64)
 
 
 def _plain(value: object) -> object:

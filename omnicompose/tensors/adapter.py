@@ -7,6 +7,7 @@ A LoRA layer adds `scale * B @ A` to its weight `[out, in]`, with scale `alpha /
 import re
 import threading
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,16 @@ class LoraAdapter:
             shape=(product[1], product[0]) if transposed else product,
             rank=rank,
         )
+
+    def renamed(self, names: Mapping[str, str]) -> "LoraAdapter":
+        """The same adapter for a base of other names; what `names` (old to new) lacks is left out."""
+        other = copy(self)
+        other.deltas = {names[old]: delta for old, delta in self.deltas.items() if old in names}
+        other.replacements = {
+            names[old]: own for old, own in self.replacements.items() if old in names
+        }
+        other._read = lru_cache(maxsize=8)(other._read_factors)
+        return other
 
     def factors(self, name: str) -> LowRank | None:
         """The delta of a base tensor as fp32 factors, in the orientation of the base's tensor."""

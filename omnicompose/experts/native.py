@@ -1,0 +1,91 @@
+"""Experts that transformers and peft know: a whole multimodal checkpoint, or a LoRA on one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
+from omnicompose.experts.expert import Expert, Module, Weights
+from omnicompose.experts.low_rank import adapt, open_adapter, replaced
+from omnicompose.families import PartKind, PartName
+from omnicompose.tensors.adapter import LoraAdapter
+from omnicompose.tensors.selected import SelectedSource
+
+
+def open_native(modality: str, label: str, folder: Path) -> Expert:
+    """A whole multimodal checkpoint.
+
+    Raises:
+        SourceError: it cannot be opened, or lacks the modality.
+    """
+    checkpoint = open_checkpoint(label, folder)
+    backbone = checkpoint.backbone()
+    return Expert(
+        modality=modality,
+        label=label,
+        folders={label: folder},
+        text_config=checkpoint.text_config,
+        text=backbone,
+        own=backbone,
+        encoder=checkpoint.encoder(modality),
+        connector=checkpoint.connector(modality),
+        affixes=no_weights(checkpoint),
+        preprocessor=folder,
+        inventory=checkpoint.inventory,
+    )
+
+
+def open_adapted(modality: str, host: Checkpoint, label: str, folder: Path) -> Expert:
+    """A PEFT LoRA (with `modules_to_save`) on a multimodal checkpoint.
+
+    Raises:
+        SourceError: the adapter does not fit the checkpoint, or it lacks the modality.
+    """
+    adapter, inventory = open_adapter(folder, label)
+    names = host.family.locate([*adapter.deltas, *adapter.replacements])
+    backbone = adapt(host.part("backbone"), _inside(adapter, names, "backbone"))
+    return Expert(
+        modality=modality,
+        label=label,
+        folders={host.label: host.folder, label: folder},
+        text_config=host.text_config,
+        text=backbone,
+        own=backbone,
+        encoder=_patched(host.encoder(modality), _inside(adapter, names, "encoder", modality)),
+        connector=_patched(
+            host.connector(modality), _inside(adapter, names, "connector", modality)
+        ),
+        affixes=no_weights(host),
+        preprocessor=host.folder,
+        inventory=host.inventory | inventory,
+    )
+
+
+def no_weights(checkpoint: Checkpoint) -> Weights:
+    """An empty set of tensors, for experts without prefix and suffix embeddings."""
+
+
+    return Weights(source=SelectedSource(checkpoint.source, {}), origins={})
+
+
+def _inside(
+    adapter: LoraAdapter,
+    names: Mapping[str, PartName],
+    kind: PartKind,
+    modality: str | None = None,
+) -> LoraAdapter:
+    """What an adapter does to one part, under the names inside that part."""
+    return adapter.renamed(
+        {
+            name: part.name
+            for name, part in names.items()
+            if part.part == kind and part.modality == modality
+        }
+    )
+
+
+def _patched(module: Module, adapter: LoraAdapter) -> Module:
+    return Module(
+        type=module.type, config=module.config, weights=replaced(module.weights, adapter)
+    )
+
+

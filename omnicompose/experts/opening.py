@@ -1,0 +1,69 @@
+"""Open whatever a recipe names: the base, and experts of every kind, by headers alone."""
+
+from pathlib import Path
+
+from omnicompose.errors import SourceError
+from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
+from omnicompose.experts.expert import Base, Expert
+from omnicompose.experts.native import open_adapted, open_native
+from omnicompose.experts.own_format import EXPERT_FILE, open_own
+from omnicompose.experts.resolve import resolve, resolve_text
+from omnicompose.recipe_values import Source
+from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
+from omnicompose.tensors.adapter_config import read_lora_settings
+
+CONFIG_FILE = "config.json"
+
+
+def open_base(source: Source) -> Base:
+    """The plain language model that the experts descend from.
+
+    Raises:
+        SourceError: it cannot be opened, or it is not a plain language model.
+    """
+    folder = resolve(source)
+    checkpoint = open_checkpoint(source.text, folder)
+    if checkpoint.family.text_config:
+        raise SourceError(
+            f"{source}: {checkpoint.family.architecture} is a multimodal model; the base must be "
+            "the plain language model that the experts were trained from."
+        )
+    return Base(
+        label=source.text,
+        folder=folder,
+        config=checkpoint.config,
+        weights=checkpoint.part("backbone"),
+        inventory=checkpoint.inventory,
+    )
+
+
+def open_expert(modality: str, source: Source, base: Base) -> Expert:
+    """An expert: our own format, a whole multimodal checkpoint, or a PEFT LoRA on one.
+
+    Raises:
+        SourceError: it is none of these, or it does not fit.
+    """
+    folder = resolve(source)
+    if source.adapter is not None:
+        host = open_checkpoint(source.text.split("+")[0].strip(), folder)
+        return open_adapted(modality, host, source.adapter.text, resolve(source.adapter))
+    if (folder / EXPERT_FILE).is_file():
+        return open_own(modality, source.text, folder, base)
+    if (folder / ADAPTER_FILE).is_file():
+        return open_adapted(modality, _host_of(source.text, folder), source.text, folder)
+    if (folder / CONFIG_FILE).is_file():
+        return open_native(modality, source.text, folder)
+    raise SourceError(
+        f"{source}: found none of {EXPERT_FILE}, {ADAPTER_FILE}, {CONFIG_FILE} in {folder}. "
+        "Expected an expert folder, a PEFT adapter or a transformers checkpoint."
+    )
+
+
+def _host_of(label: str, folder: Path) -> Checkpoint:
+    named = read_lora_settings(folder).base_model
+    if not named:
+        raise SourceError(
+            f"{label}: adapter_config.json names no base model. Write the source as 'base+adapter'."
+        )
+    source, place = resolve_text(named, folder)
+    return open_checkpoint(source.text, place)

@@ -1,0 +1,172 @@
+"""Our own expert folder: an encoder, a connector and one or two LoRAs on a plain language model.
+
+`expert.json` says what it is; `adapter/` (or `text/` and `modality/` for decoupled experts) are
+plain PEFT folders; `connector.safetensors` holds the connector and, where the expert has them, the
+`prefix` and `suffix` embeddings. The encoder is named by a source, or lies in `encoder/`.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from omnicompose.errors import SourceError
+from omnicompose.experts.checkpoint import open_checkpoint
+from omnicompose.experts.config import dig_mapping, read_json
+from omnicompose.experts.expert import Backbone, Base, Expert, Module, Origin, Weights
+from omnicompose.experts.low_rank import adapt, open_adapter
+from omnicompose.experts.resolve import resolve_text
+from omnicompose.tensors.checkpoint import open_safetensors
+from omnicompose.tensors.selected import SelectedSource
+
+EXPERT_FILE = "expert.json"
+AFFIXES = ("prefix", "suffix")
+
+
+class ModuleFile(BaseModel):
+    """The entry of an encoder or connector in `expert.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    type: str
+    config: dict[str, object] = Field(default_factory=dict)
+    source: str | None = None
+    """Encoders only: where it lies; null for the sub-folder `encoder/`."""
+
+
+class ExpertFile(BaseModel):
+    """`expert.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["omnicompose-expert"]
+    format_version: Literal[1]
+    modality: Literal["image", "audio", "video", "point"]
+    base: str
+    strategy: Literal["single", "decoupled"]
+    encoder: ModuleFile
+    connector: ModuleFile
+    num_prefix_tokens: int = Field(default=0, ge=0)
+    num_suffix_tokens: int = Field(default=0, ge=0)
+
+
+def open_own(modality: str, label: str, folder: Path, base: Base) -> Expert:
+    """Open an expert folder of our own format; its LoRAs are laid over `base`.
+
+    Raises:
+        SourceError: expert.json is malformed, the modality is another one, or a part is missing.
+    """
+    file = _read_expert_file(folder, label)
+    if file.modality != modality:
+        raise SourceError(
+            f"{label}: this expert understands {file.modality}, the recipe lists it as {modality}. "
+            f"Write it under `{file.modality}:`."
+        )
+    text, own, adapters = _open_backbones(file, label, folder, base)
+    encoder, preprocessor, encoder_folders, encoder_inventory = _open_encoder(file, label, folder)
+    connector, affixes, connector_inventory = _open_connector(file, label, folder)
+    return Expert(
+        modality=modality,
+        label=label,
+        folders={label: folder, **encoder_folders},
+        text_config=base.config,
+        text=text,
+        own=own,
+        encoder=encoder,
+        connector=connector,
+        affixes=affixes,
+        preprocessor=folder if (folder / "preprocessor_config.json").is_file() else preprocessor,
+        inventory=adapters | encoder_inventory | connector_inventory,
+    )
+
+
+def _read_expert_file(folder: Path, label: str) -> ExpertFile:
+    try:
+        return ExpertFile.model_validate(read_json(folder / EXPERT_FILE))
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+        )
+        raise SourceError(f"{label}: {folder / EXPERT_FILE}: {mistakes}.") from error
+
+
+def _open_backbones(
+    file: ExpertFile, label: str, folder: Path, base: Base
+) -> tuple[Backbone, Backbone, frozenset[Origin]]:
+    if file.strategy == "single":
+        adapter, inventory = open_adapter(folder / "adapter", f"{label}/adapter")
+        backbone = adapt(base.weights, adapter)
+        return backbone, backbone, inventory
+    text, text_inventory = open_adapter(folder / "text", f"{label}/text")
+    own, own_inventory = open_adapter(folder / "modality", f"{label}/modality")
+    return adapt(base.weights, text), adapt(base.weights, own), text_inventory | own_inventory
+
+
+def _open_encoder(
+    file: ExpertFile, label: str, folder: Path
+) -> tuple[Module, Path, dict[str, Path], frozenset[Origin]]:
+    if file.encoder.source is None:
+        name, place = f"{label}/encoder", folder / "encoder"
+    else:
+        source, place = resolve_text(file.encoder.source, folder)
+        name = source.text
+    config = read_json(place / "config.json")
+    if "encoder_type" in config:
+        module, inventory = _open_encoder_folder(file, name, place, config)
+    else:
+        # The encoder inside a multimodal checkpoint, such as LLaVA's vision tower.
+        checkpoint = open_checkpoint(name, place)
+        module, inventory = checkpoint.encoder(file.modality), checkpoint.inventory
+    if module.type != file.encoder.type:
+        raise SourceError(
+            f"{label}: expert.json names an encoder of type {file.encoder.type!r}, {name} holds "
+            f"{module.type!r}. Mend one of them."
+        )
+    return module, place, {name: place}, inventory
+
+
+def _open_encoder_folder(
+    file: ExpertFile, name: str, place: Path, config: dict[str, object]
+) -> tuple[Module, frozenset[Origin]]:
+    weights = _all_weights(name, place)
+    return (
+        Module(
+            type=str(config["encoder_type"]), config=dig_mapping(config, "config"), weights=weights
+        ),
+        frozenset(origin for origins in weights.origins.values() for origin in origins),
+    )
+
+
+def _open_connector(
+    file: ExpertFile, label: str, folder: Path
+) -> tuple[Module, Weights, frozenset[Origin]]:
+    every = _all_weights(label, folder / "connector.safetensors")
+    counts = dict(zip(AFFIXES, (file.num_prefix_tokens, file.num_suffix_tokens), strict=True))
+    expected = [affix for affix, count in counts.items() if count]
+    missing = [affix for affix in expected if affix not in every.origins]
+    if missing:
+        raise SourceError(
+            f"{label}: expert.json promises {missing[0]} embeddings, connector.safetensors has no "
+            f"tensor {missing[0]!r}. Save the expert again."
+        )
+    connector = _select(every, [name for name in every.origins if name not in expected])
+    return (
+        Module(type=file.connector.type, config=file.connector.config, weights=connector),
+        _select(every, expected),
+        frozenset(origin for origins in every.origins.values() for origin in origins),
+    )
+
+
+def _all_weights(label: str, path: Path) -> Weights:
+    source = open_safetensors(path, label)
+    return Weights(
+        source=source,
+        origins={name: (Origin(label=label, name=name),) for name in source.infos()},
+    )
+
+
+def _select(weights: Weights, names: list[str]) -> Weights:
+    return Weights(
+        source=SelectedSource(weights.source, {name: name for name in names}),
+        origins={name: weights.origins[name] for name in names},
+    )
