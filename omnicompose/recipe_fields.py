@@ -18,12 +18,19 @@ from pydantic import (
 
 from omnicompose.modalities import MODALITIES
 from omnicompose.recipe_problems import did_you_mean
-from omnicompose.recipe_values import Source, Weight, parse_size, parse_source, parse_weight
+from omnicompose.recipe_values import (
+    Source,
+    Weight,
+    is_finite,
+    parse_size,
+    parse_source,
+    parse_weight,
+)
 
 RolePolicy = Literal["method", "mean_delta", "base"]
 ModalityPolicy = Literal["merged", "exact", "masked", "emr"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-ParameterValue = bool | int | float | str
+ParameterValue = bool | int | float | str | Mapping[str, float]
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -45,7 +52,11 @@ def _check_weight(value: object, info: ValidationInfo) -> Weight | None:
 def _check_parameter(value: object) -> ParameterValue:
     if isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"found {value!r}, expected a number, true, false or a word.")
+    if isinstance(value, dict) and value and all(map(is_finite, value.values())):
+        return {str(expert): float(number) for expert, number in value.items()}
+    raise ValueError(
+        f"found {value!r}, expected a number, true, false, a word, or a table {{expert: number}}."
+    )
 
 
 def _check_modality(name: str) -> str:
@@ -91,7 +102,8 @@ Parameters = Mapping[
     Annotated[
         ParameterValue,
         PlainValidator(_check_parameter),
-        WithJsonSchema({"type": ["number", "boolean", "string"]}),
+        PlainSerializer(lambda value: value),
+        WithJsonSchema({"type": ["number", "boolean", "string", "object"]}),
     ],
 ]
 

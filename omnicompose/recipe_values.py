@@ -136,11 +136,11 @@ def parse_weight(value: object, folder: Path) -> Weight:
     """
     if isinstance(value, str):
         value = _read_table(_as_path(value, folder), value)
-    if _is_finite(value):
-        return float(value)  # type: ignore[arg-type]  # _is_finite admits numbers only
-    if isinstance(value, (list, tuple)) and value and all(map(_is_finite, value)):
+    if is_finite(value):
+        return float(value)  # type: ignore[arg-type]  # is_finite admits numbers only
+    if isinstance(value, (list, tuple)) and value and all(map(is_finite, value)):
         return tuple(map(float, value))
-    if isinstance(value, dict) and value and all(map(_is_finite, value.values())):
+    if isinstance(value, dict) and value and all(map(is_finite, value.values())):
         return {str(pattern): float(number) for pattern, number in value.items()}
     raise ValueError(
         f"found {value!r}, expected a finite number, a list of numbers over depth, a table "
@@ -148,7 +148,8 @@ def parse_weight(value: object, folder: Path) -> Weight:
     )
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether a value from YAML is a number, and neither NaN nor infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

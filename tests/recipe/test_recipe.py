@@ -83,10 +83,12 @@ def test_merge_recipe(tmp_path: Path) -> None:
 
 
 def test_recipe_is_read_only_and_returns_from_its_json(tmp_path: Path) -> None:
-    recipe = read_recipe(write(tmp_path, COMPOSE))
+    text = COMPOSE.replace("density: 2e-1", "density: {image: 0.2, audio: 1}")
+    recipe = read_recipe(write(tmp_path, text))
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 1
     assert json.loads(recipe.model_dump_json())["experts"]["audio"]["weight"] == [0.1, 1.0]
+    assert recipe.model_dump()["text"]["parameters"]["density"] == {"image": 0.2, "audio": 1.0}
     assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
 
 
@@ -199,7 +201,9 @@ def test_recipe_is_read_only_and_returns_from_its_json(tmp_path: Path) -> None:
         ),
         (
             ONE_EXPERT + "text: {parameters: {density: [1]}}",
-            ["5: text.parameters.density: found [1], expected a number, true, false or a word."],
+            [
+                "5: text.parameters.density: found [1], expected a number, true, false, a word, or a table {expert: number}."
+            ],
         ),
         (
             ONE_EXPERT + "shard_size: 2Gb",
