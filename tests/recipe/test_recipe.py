@@ -202,7 +202,10 @@ def test_recipe_is_read_only_and_returns_from_its_json(tmp_path: Path) -> None:
         (
             ONE_EXPERT + "text: {parameters: {density: [1]}}",
             [
-                "5: text.parameters.density: found [1], expected a number, true, false, a word, or a table {expert: number}."
+                (
+                    "5: text.parameters.density: found [1], expected a number, true, false, "
+                    "a word, or a table {expert: number}."
+                )
             ],
         ),
         (
