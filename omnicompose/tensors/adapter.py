@@ -130,13 +130,13 @@ class LoraAdapter:
         )
 
     def renamed(self, names: Mapping[str, str]) -> "LoraAdapter":
-        """The same adapter for a base of other names; what `names` (old to new) lacks is left out."""
+        """The same adapter for a base of other names (old to new); those not given are left out."""
         other = copy(self)
         other.deltas = {names[old]: delta for old, delta in self.deltas.items() if old in names}
         other.replacements = {
             names[old]: own for old, own in self.replacements.items() if old in names
         }
-        other._read = lru_cache(maxsize=8)(other._read_factors)
+        other._latest = _Latest()
         return other
 
     def factors(self, name: str) -> LowRank | None:

@@ -1,0 +1,275 @@
+"""An output folder in the making: files laid out at once, filled from any thread, renamed at last.
+
+Everything happens in `.<name>.partial` beside the output, locked against a second process. Its
+bytes survive a kill of the process in the page cache; after a power cut they may not, so a resumed
+run trusts no journalled tensor before its bytes have been hashed again.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnicompose.errors import MergeError
+from omnicompose.tensors.journal import (
+    JOURNAL_NAME,
+    Journal,
+    Record,
+    check_same_plan,
+    continue_journal,
+    read_journal,
+    start_journal,
+)
+from omnicompose.tensors.layout import INDEX_FILE, FileLayout, Layout
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one output tensor goes.
+
+    Attributes:
+        descriptor: of the open file.
+        file: number of the file in the layout.
+        offset: of the tensor's first byte.
+        num_bytes: of the tensor.
+    """
+
+    descriptor: int
+    file: int
+    offset: int
+    num_bytes: int
+
+
+def partial_folder(out_dir: Path) -> Path:
+    """Where an output is made before it is complete."""
+    return out_dir.parent / f".{out_dir.name}.partial"
+
+
+class OutputFolder:
+    """A folder of safetensors files that are being filled.
+
+    Attributes:
+        partial: the folder's path while it is not finished.
+        records: finished tensors, those of an interrupted run included.
+    """
+
+    def __init__(self, out_dir: Path, layout: Layout, sizes: Mapping[str, int]) -> None:
+        """Make and lock the partial folder; nothing is laid out yet.
+
+        Args:
+            out_dir: the finished folder to be.
+            layout: its weight files.
+            sizes: bytes of every tensor.
+
+        Raises:
+            MergeError: another process works on this output, or the folder cannot be made.
+        """
+        self._out_dir, self._layout, self._sizes = out_dir, layout, sizes
+        self.partial = partial_folder(out_dir)
+        self._descriptors: list[int] = []
+        self._journal: Journal | None = None
+        self.records: dict[str, Record] = {}
+        self._lock = _lock(self.partial)
+
+    def begin(self, jobs: Mapping[str, str], *, resume: bool) -> None:
+        """Lay out all files, or take over those of an interrupted run.
+
+        Args:
+            jobs: hash of every job by output tensor.
+            resume: keep tensors that the journal lists and whose bytes still hash to it.
+
+        Raises:
+            MergeError: the journal is of another plan, or the disk has no room.
+        """
+        found = read_journal(self.partial) if resume else {}
+        check_same_plan(self.partial, found, jobs)
+        try:
+            _clear(self.partial, keep=self._file_names() if found else ())
+            self._descriptors = [_lay_out(self.partial / f.name, f) for f in self._layout.files]
+            self.records = {name: r for name, r in found.items() if self._intact(name, r)}
+            self._journal = (
+                continue_journal(self.partial, self.records)
+                if found
+                else start_journal(self.partial)
+            )
+        except OSError as error:
+            raise write_error(self.partial, error) from error
+
+    def _file_names(self) -> tuple[str, ...]:
+        return (JOURNAL_NAME, *(file.name for file in self._layout.files))
+
+    def _intact(self, name: str, record: Record) -> bool:
+        place = self.places()[name]
+        return self.digest(place) == record.sha256
+
+    def places(self) -> Mapping[str, Place]:
+        """Where every tensor goes."""
+        return {
+            name: Place(
+                descriptor=self._descriptors[number],
+                file=number,
+                offset=offset,
+                num_bytes=self._sizes[name],
+            )
+            for number, file in enumerate(self._layout.files)
+            for name, offset in file.offsets.items()
+        }
+
+    def digest(self, place: Place) -> str:
+        """The sha256 of what lies at a place."""
+        running = hashlib.sha256()
+        for start in range(0, place.num_bytes, CHUNK_BYTES):
+            length = min(CHUNK_BYTES, place.num_bytes - start)
+            running.update(os.pread(place.descriptor, length, place.offset + start))
+        return running.hexdigest()
+
+    def write(self, place: Place, position: int, data: memoryview) -> None:
+        """Write a piece of a tensor, `position` bytes from its start.
+
+        Raises:
+            MergeError: the disk is full or fails.
+        """
+        try:
+            done = 0
+            while done < len(data):
+                offset = place.offset + position + done
+                done += os.pwrite(place.descriptor, data[done:], offset)
+        except OSError as error:
+            raise write_error(self.partial, error) from error
+
+    def add(self, tensor: str, record: Record) -> None:
+        """Journal a tensor whose bytes are all written.
+
+        Raises:
+            MergeError: the disk is full or fails.
+        """
+        assert self._journal is not None
+        try:
+            self._journal.add(tensor, record)
+        except OSError as error:
+            raise write_error(self.partial, error) from error
+        self.records[tensor] = record
+
+    def seal(self) -> None:
+        """Bring every byte to the disk and write the index; the name comes with `publish`.
+
+        Raises:
+            MergeError: the disk is full or fails.
+        """
+        try:
+            for descriptor in self._descriptors:
+                os.fdatasync(descriptor)
+            if self._layout.index is not None:
+                (self.partial / INDEX_FILE).write_text(self._layout.index, encoding="utf-8")
+        except OSError as error:
+            raise write_error(self.partial, error) from error
+
+    def publish(self, *, overwrite: bool) -> None:
+        """Give the folder its name in one step.
+
+        Raises:
+            MergeError: the name was taken meanwhile, or the disk fails.
+        """
+        try:
+            (self.partial / JOURNAL_NAME).unlink()
+            os.fsync(self._lock)
+            _rename(self.partial, self._out_dir, overwrite=overwrite)
+        except OSError as error:
+            raise write_error(self.partial, error) from error
+
+    def close(self) -> None:
+        """Close all files and give up the lock."""
+        if self._journal is not None:
+            self._journal.close()
+        for descriptor in (*self._descriptors, self._lock):
+            os.close(descriptor)
+
+
+def write_error(folder: Path, error: OSError) -> MergeError:
+    """What to tell a user whose disk refuses."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MergeError(
+            f"{folder}: no room left ({error.strerror}); what is finished stays there. "
+            "Free some space and run again with --resume."
+        )
+    return MergeError(
+        f"{folder}: cannot be written ({error}); what is finished stays there. "
+        "Check the disk and run again with --resume."
+    )
+
+
+def check_free(out_dir: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists.
+
+    Raises:
+        MergeError: it exists and must not be replaced, or is no folder.
+    """
+    if out_dir.is_dir() and overwrite:
+        return
+    if out_dir.exists():
+        kind = "a folder" if out_dir.is_dir() else "a file"
+        raise MergeError(
+            f"{out_dir}: found {kind} of that name; expected none. "
+            "Choose another --out, or replace the folder with --overwrite."
+        )
+
+
+def _lock(partial: Path) -> int:
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise write_error(partial, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), partial.stat()):
+            raise OSError("renamed meanwhile")
+    except OSError as error:
+        os.close(descriptor)
+        raise MergeError(
+            f"{partial}: another process is writing this output; expected to be alone. "
+            "Wait for it, or choose another --out."
+        ) from error
+    return descriptor
+
+
+def _clear(folder: Path, keep: Collection[str]) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in keep:
+            path.unlink()
+
+
+def _lay_out(path: Path, file: FileLayout) -> int:
+    """Open a file with all its space and its header; what it holds already is kept."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.ftruncate(descriptor, file.num_bytes)
+        os.posix_fallocate(descriptor, 0, file.num_bytes)
+        os.pwrite(descriptor, file.header, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _rename(partial: Path, out_dir: Path, *, overwrite: bool) -> None:
+    old = out_dir.parent / f".{out_dir.name}.old"
+    if overwrite and out_dir.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out_dir.rename(old)
+    # A folder is never renamed over one that holds files, so nothing can be lost here.
+    partial.rename(out_dir)
+    parent = os.open(out_dir.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+    shutil.rmtree(old, ignore_errors=True)
