@@ -211,6 +211,30 @@ def read_recipe(path: Path) -> ComposeRecipe | MergeRecipe:
         raise RecipeError("\n".join(describe_problems(err, kind, file))) from err
 
 
+def read_compose_recipe(path: Path) -> ComposeRecipe:
+    """Read a recipe for `omnicompose compose`.
+
+    Raises:
+        RecipeError: as `read_recipe`, or it is a merge recipe.
+    """
+    recipe = read_recipe(path)
+    if isinstance(recipe, ComposeRecipe):
+        return recipe
+    raise RecipeError(f"{path}: found `models:`, a merge recipe. Use `omnicompose merge`.")
+
+
+def read_merge_recipe(path: Path) -> MergeRecipe:
+    """Read a recipe for `omnicompose merge`.
+
+    Raises:
+        RecipeError: as `read_recipe`, or it is a compose recipe.
+    """
+    recipe = read_recipe(path)
+    if isinstance(recipe, MergeRecipe):
+        return recipe
+    raise RecipeError(f"{path}: found `experts:`, a compose recipe. Use `omnicompose compose`.")
+
+
 def _kind(file: YamlFile) -> type[ComposeRecipe] | type[MergeRecipe]:
     kinds = {"experts": ComposeRecipe, "models": MergeRecipe}
     named = [key for key in kinds if key in file.content]

@@ -7,7 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from omnicompose.errors import RecipeError
-from omnicompose.recipe import ComposeRecipe, MergeRecipe, read_recipe, recipe_schema
+from omnicompose.recipe import (
+    ComposeRecipe,
+    MergeRecipe,
+    read_compose_recipe,
+    read_merge_recipe,
+    read_recipe,
+    recipe_schema,
+)
 
 COMPOSE = """\
 base: zoo:base
@@ -263,6 +270,17 @@ def test_unreadable_files(tmp_path: Path) -> None:
     missing.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match=r":1: not YAML: the file is not UTF-8 text\."):
         read_recipe(missing)
+
+
+def test_each_command_takes_its_own_kind(tmp_path: Path) -> None:
+    compose = write(tmp_path, ONE_EXPERT)
+    assert read_compose_recipe(compose) == read_recipe(compose)
+    with pytest.raises(RecipeError, match=r"a compose recipe\. Use `omnicompose compose`"):
+        read_merge_recipe(compose)
+    merge = write(tmp_path, "models: [{source: a/b}]")
+    assert read_merge_recipe(merge) == read_recipe(merge)
+    with pytest.raises(RecipeError, match=r"a merge recipe\. Use `omnicompose merge`"):
+        read_compose_recipe(merge)
 
 
 def test_schema_describes_every_key() -> None:

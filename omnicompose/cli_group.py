@@ -1,0 +1,53 @@
+"""How commands fail: a message on stderr, an exit code, a traceback only if asked for."""
+
+import traceback
+
+import typer
+from typer.core import TyperGroup
+
+from omnicompose.errors import OmniComposeError
+from omnicompose.recipe_values import parse_size
+
+FAULT = 1
+MISTAKE = 2
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Turns errors into exit codes: 2 the user's mistake, 1 ours, 130 interrupted."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Accept `--debug` before or after the command."""
+        if "--debug" in args:
+            args = ["--debug", *(word for word in args if word != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as err:
+            raise _exit(ctx, INTERRUPTED, "interrupted.") from err
+        except OmniComposeError as err:
+            raise _exit(ctx, MISTAKE, str(err)) from err
+        except Exception as err:
+            if hasattr(err, "exit_code") or isinstance(err, typer.Abort):
+                raise  # usage errors and plain exits are typer's own
+            fault = f"a fault of omnicompose: {type(err).__name__}: {err}"
+            hint = "Run the command again with --debug and report what it prints."
+            raise _exit(ctx, FAULT, f"{fault}\n{hint}") from err
+
+
+def _exit(ctx: typer.Context, code: int, message: str) -> typer.Exit:
+    if ctx.params.get("debug"):
+        typer.echo(traceback.format_exc(), err=True)
+    typer.echo(f"omnicompose: {message}", err=True)
+    return typer.Exit(code)
+
+
+def to_bytes(text: str | int) -> int:
+    """A size on the command line, such as `2GiB`."""
+    try:
+        return parse_size(text)
+    except ValueError as err:
+        raise typer.BadParameter(str(err)) from err

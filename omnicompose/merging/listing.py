@@ -1,0 +1,44 @@
+"""What `omnicompose methods` shows: every method as plain data, taken from its declaration."""
+
+from dataclasses import asdict
+
+from omnicompose.merging.method import MethodSpec, Parameter
+from omnicompose.merging.registry import METHODS, method_named
+
+
+def method_rows(name: str | None = None) -> list[dict[str, object]]:
+    """One row per method, or the one row of `name`.
+
+    Raises:
+        RecipeError: there is no such method; names the nearest.
+    """
+    methods = METHODS.values() if name is None else [method_named(name)]
+    return [_row(method.spec) for method in methods]
+
+
+def _row(spec: MethodSpec) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "summary": spec.summary,
+        "formula": spec.formula,
+        "paper": spec.paper,
+        "needs": _needs(spec),
+        "parameters": {parameter.name: _parameter(parameter) for parameter in spec.parameters},
+        "profiles": {name: dict(values) for name, values in spec.profiles.items()},
+        "works_on": spec.granularity,
+        "num_passes": spec.num_passes,
+        "stochastic": spec.stochastic,
+        "factored_ok": spec.factored_ok,
+        "output": spec.output,
+    }
+
+
+def _needs(spec: MethodSpec) -> str:
+    least, most = spec.arity
+    count = f"{least} or more" if most is None else f"{least} to {most}"
+    models = f"exactly {least}" if least == most else count
+    return f"{models} models{' and their base' if spec.needs_base else ''}"
+
+
+def _parameter(parameter: Parameter) -> dict[str, object]:
+    return {key: value for key, value in asdict(parameter).items() if value not in (None, (), "")}

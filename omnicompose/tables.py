@@ -1,0 +1,72 @@
+"""Tables of plain rows for the command line; nothing here prints."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+Row = Mapping[str, object]
+
+
+def rows_table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+    """One line per row, with the columns that fit a screen; `--json` gives all fields."""
+    table = Table()
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    return table
+
+
+def fields_table(row: Row) -> Table:
+    """Every field of one thing, one per line."""
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in row.items():
+        table.add_row(name.replace("_", " "), _text(value))
+    return table
+
+
+def methods_table(rows: Sequence[Row]) -> Table:
+    """Every merging method in a few words."""
+    short = [
+        row | {"parameters": ", ".join(_defaults(row["parameters"]))} for row in map(dict, rows)
+    ]
+    return rows_table(short, ("name", "summary", "needs", "parameters"))
+
+
+def method_table(row: Row) -> Table:
+    """One merging method in full."""
+    parameters = {name: _explain(field) for name, field in _mapping(row["parameters"]).items()}
+    profiles = {
+        name: ", ".join(f"{key}={value}" for key, value in _mapping(values).items())
+        for name, values in _mapping(row["profiles"]).items()
+    }
+    return fields_table(dict(row) | {"parameters": parameters, "profiles": profiles})
+
+
+def _defaults(parameters: object) -> list[str]:
+    return [f"{name}={_mapping(field)['default']}" for name, field in _mapping(parameters).items()]
+
+
+def _explain(field: object) -> str:
+    facts = _mapping(field)
+    notes = [f"default {facts['default']}"]
+    notes += [f"{bound} {facts[bound]}" for bound in ("minimum", "maximum") if bound in facts]
+    if isinstance(choices := facts.get("choices"), tuple):
+        notes.append(f"one of {', '.join(map(str, choices))}")
+    if facts.get("per_expert"):
+        notes.append("or one value per expert")
+    return f"{facts['description']} ({'; '.join(notes)})"
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "\n".join(f"{key}: {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return "\n".join(map(_text, value))
+    return "" if value is None else str(value)
