@@ -51,7 +51,10 @@ def _origins(host: Weights, adapter: LoraAdapter) -> Mapping[str, tuple[Origin, 
     for name, own in adapter.replacements.items():
         origins[name] = (Origin(label=adapter.label, name=own),)
     for name, delta in adapter.deltas.items():
-        pair = (Origin(label=adapter.label, name=delta.A), Origin(label=adapter.label, name=delta.B))
+        pair = (
+            Origin(label=adapter.label, name=delta.A),
+            Origin(label=adapter.label, name=delta.B),
+        )
         origins[name] = (*origins[name], *pair)
     return origins
 

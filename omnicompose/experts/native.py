@@ -62,8 +62,6 @@ def open_adapted(modality: str, host: Checkpoint, label: str, folder: Path) -> E
 
 def no_weights(checkpoint: Checkpoint) -> Weights:
     """An empty set of tensors, for experts without prefix and suffix embeddings."""
-
-
     return Weights(source=SelectedSource(checkpoint.source, {}), origins={})
 
 
@@ -84,8 +82,4 @@ def _inside(
 
 
 def _patched(module: Module, adapter: LoraAdapter) -> Module:
-    return Module(
-        type=module.type, config=module.config, weights=replaced(module.weights, adapter)
-    )
-
-
+    return Module(type=module.type, config=module.config, weights=replaced(module.weights, adapter))

@@ -37,7 +37,9 @@ def open_base(source: Source) -> Base:
     )
 
 
-def open_expert(modality: str, source: Source, base: Base) -> Expert:
+def open_expert(
+    modality: str, source: Source, base: Base, *, allow_different_base: bool = False
+) -> Expert:
     """An expert: our own format, a whole multimodal checkpoint, or a PEFT LoRA on one.
 
     Raises:
@@ -48,7 +50,9 @@ def open_expert(modality: str, source: Source, base: Base) -> Expert:
         host = open_checkpoint(source.text.split("+")[0].strip(), folder)
         return open_adapted(modality, host, source.adapter.text, resolve(source.adapter))
     if (folder / EXPERT_FILE).is_file():
-        return open_own(modality, source.text, folder, base)
+        return open_own(
+            modality, source.text, folder, base, allow_different_base=allow_different_base
+        )
     if (folder / ADAPTER_FILE).is_file():
         return open_adapted(modality, _host_of(source.text, folder), source.text, folder)
     if (folder / CONFIG_FILE).is_file():

@@ -14,6 +14,7 @@ from omnicompose.errors import SourceError
 from omnicompose.experts.checkpoint import open_checkpoint
 from omnicompose.experts.config import dig_mapping, read_json
 from omnicompose.experts.expert import Backbone, Base, Expert, Module, Origin, Weights
+from omnicompose.experts.lineage import compare_weights
 from omnicompose.experts.low_rank import adapt, open_adapter
 from omnicompose.experts.resolve import resolve_text
 from omnicompose.tensors.checkpoint import open_safetensors
@@ -50,11 +51,14 @@ class ExpertFile(BaseModel):
     num_suffix_tokens: int = Field(default=0, ge=0)
 
 
-def open_own(modality: str, label: str, folder: Path, base: Base) -> Expert:
+def open_own(
+    modality: str, label: str, folder: Path, base: Base, *, allow_different_base: bool = False
+) -> Expert:
     """Open an expert folder of our own format; its LoRAs are laid over `base`.
 
     Raises:
-        SourceError: expert.json is malformed, the modality is another one, or a part is missing.
+        SourceError: expert.json is malformed, the modality is another one, a part is missing, or
+            it was trained on another base.
     """
     file = _read_expert_file(folder, label)
     if file.modality != modality:
@@ -62,6 +66,8 @@ def open_own(modality: str, label: str, folder: Path, base: Base) -> Expert:
             f"{label}: this expert understands {file.modality}, the recipe lists it as {modality}. "
             f"Write it under `{file.modality}:`."
         )
+    if not allow_different_base:
+        _check_base(file.base, label, folder, base)
     text, own, adapters = _open_backbones(file, label, folder, base)
     encoder, preprocessor, encoder_folders, encoder_inventory = _open_encoder(file, label, folder)
     connector, affixes, connector_inventory = _open_connector(file, label, folder)
@@ -88,6 +94,29 @@ def _read_expert_file(folder: Path, label: str) -> ExpertFile:
             f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
         )
         raise SourceError(f"{label}: {folder / EXPERT_FILE}: {mistakes}.") from error
+
+
+def _check_base(declared: str, label: str, folder: Path, base: Base) -> None:
+    """The base that the expert names and the recipe's must be one, by place or by weights."""
+    remedy = "Name that base in the recipe, or set `allow_different_base: true`."
+    try:
+        source, place = resolve_text(declared, folder)
+    except SourceError as error:
+        raise SourceError(
+            f"{label}: trained on {declared}, which cannot be compared with {base.label}: {error} "
+            f"{remedy}"
+        ) from error
+    if place.resolve() == base.folder.resolve():
+        return
+    theirs = open_checkpoint(source.text, place).part("backbone")
+    shared = [name for name in base.weights.origins if name in theirs.origins]
+    lineage = compare_weights(base.weights.source, theirs.source, shared)
+    if not lineage.identical:
+        raise SourceError(
+            f"{label}: trained on {declared}, the recipe's base is {base.label}; "
+            f"{lineage.num_tensors - lineage.num_identical} of {lineage.num_tensors} tensors "
+            f"differ, with relative distance {lineage.relative_delta:.3g}. {remedy}"
+        )
 
 
 def _open_backbones(

@@ -1,0 +1,6 @@
+"""Plans: what becomes of every tensor, decided before any is read."""
+
+from omnicompose.plan.make_plan import CompositePlan, make_plan
+from omnicompose.plan.plan import Entry, Plan
+
+__all__ = ["CompositePlan", "Entry", "Plan", "make_plan"]

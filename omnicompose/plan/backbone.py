@@ -1,0 +1,151 @@
+"""The composite's one language model: every tensor merged, kept from the base, or extended."""
+
+from omnicompose.errors import PlanError
+from omnicompose.experts.expert import Expert, Origin
+from omnicompose.merging.job import Copy, Fill, Merge, Rows, TensorRef
+from omnicompose.plan.plan import Entry
+from omnicompose.plan.setting import Setting
+from omnicompose.plan.treatment import Treatment
+from omnicompose.tensors.source import TensorInfo
+
+VOCABULARY_ROLES = ("embedding", "head")
+HEAD = "lm_head.weight"
+
+
+def composite_name(backbone_name: str) -> str:
+    """A backbone tensor's name in the composite: `model.` becomes `model.language_model.`."""
+    if backbone_name.startswith("model."):
+        return "model.language_model." + backbone_name.removeprefix("model.")
+    return backbone_name
+
+
+def backbone_names(setting: Setting) -> list[str]:
+    """The base's tensors that the composite has; a head tied to the embeddings is not stored."""
+    tied = bool(setting.base.config.get("tie_word_embeddings"))
+    return [name for name in setting.base.weights.origins if not (tied and name == HEAD)]
+
+
+def backbone_entries(setting: Setting) -> list[Entry]:
+    """One entry per tensor of the language model, in the base's file order."""
+    return [_entry(setting, name) for name in backbone_names(setting)]
+
+
+def _entry(setting: Setting, name: str) -> Entry:
+    treatment = setting.treatment(name)
+    if treatment.role in VOCABULARY_ROLES:
+        return _vocabulary_entry(setting, name, treatment)
+    output = _output(setting, name)
+    if treatment.method is None:
+        return Entry(
+            job=Copy(
+                output=output, tensor=TensorRef(source=setting.base.weights.source, name=name)
+            ),
+            inputs=setting.base.weights.origins[name],
+            reason=treatment.phrase(),
+        )
+    return Entry(
+        job=merge_job(setting, name, treatment, output),
+        inputs=merge_inputs(setting, name, treatment),
+        reason=treatment.phrase(),
+    )
+
+
+def _output(setting: Setting, name: str, rows: int | None = None) -> TensorInfo:
+    info = setting.base.weights.source.infos()[name]
+    shape = info.shape if rows is None else (rows, *info.shape[1:])
+    return TensorInfo(name=composite_name(name), dtype=setting.dtype(info.dtype), shape=shape)
+
+
+def merge_job(
+    setting: Setting, name: str, treatment: Treatment, output: TensorInfo, rows: int | None = None
+) -> Merge:
+    """The merge of one backbone tensor over all experts, as a job or an operand.
+
+    Raises:
+        PlanError: the method cannot take so many experts.
+    """
+    method = treatment.method
+    if method is None:
+        raise PlanError(f"{name}: kept from the base, so there is nothing to merge.")
+    _check_arity(setting, method.spec.name, method.spec.arity)
+    return Merge(
+        output=output,
+        method=method,
+        parameters=treatment.parameters,
+        base=TensorRef(source=setting.base.weights.source, name=name, num_rows=rows),
+        experts=tuple(
+            TensorRef(source=expert.text.weights.source, name=name, num_rows=rows)
+            for expert in setting.experts
+        ),
+        expert_names=tuple(expert.modality for expert in setting.experts),
+        weights=setting.coefficients(name, treatment),
+        role=treatment.role,
+        layer=treatment.layer,
+        num_layers=setting.num_layers,
+        seed=setting.recipe.seed,
+        key=name,
+    )
+
+
+def merge_inputs(setting: Setting, name: str, treatment: Treatment) -> tuple[Origin, ...]:
+    """The tensors on disk that a merge reads: the base's, then every expert's."""
+    experts = (expert.text.weights.origins[name] for expert in setting.experts)
+    every = [*setting.base.weights.origins[name], *(o for origins in experts for o in origins)]
+    return tuple(dict.fromkeys(every))
+
+
+def _check_arity(setting: Setting, method: str, arity: tuple[int, int | None]) -> None:
+    least, most = arity
+    found = len(setting.experts)
+    if found < least or (most is not None and found > most):
+        expected = f"{least}" if most == least else f"{least} to {most if most else 'any number'}"
+        raise PlanError(
+            f"method {method!r} merges {expected} experts, the recipe has {found}. "
+            "Take another method: `omnicompose methods` lists them."
+        )
+
+
+def _vocabulary_entry(setting: Setting, name: str, treatment: Treatment) -> Entry:
+    """An embedding table or head: the base's rows, then one row per new placeholder.
+
+    Features take the place of placeholders before the language model sees them, and generation
+    suppresses them, so their rows only have to be harmless: the mean row.
+    """
+    vocabulary = setting.vocabulary
+    base = TensorRef(source=setting.base.weights.source, name=name)
+    table: TensorRef | Merge = base
+    inputs = setting.base.weights.origins[name]
+    if treatment.method is not None:
+        _check_rows(setting, name)
+        rows = vocabulary.base_rows
+        table = merge_job(setting, name, treatment, _output(setting, name), rows)
+        inputs = merge_inputs(setting, name, treatment)
+    added = vocabulary.num_rows - vocabulary.base_rows
+    if not added and isinstance(table, Merge):
+        return Entry(job=table, inputs=inputs, reason=treatment.phrase())
+    if not added:
+        job = Copy(output=_output(setting, name), tensor=base)
+        return Entry(job=job, inputs=inputs, reason=treatment.phrase())
+    return Entry(
+        job=Rows(
+            output=_output(setting, name, vocabulary.num_rows),
+            pieces=(table, Fill(num_rows=added, mean_of=base)),
+        ),
+        inputs=inputs,
+        reason=f"{treatment.phrase()}, and {added} rows for the placeholders",
+    )
+
+
+def _check_rows(setting: Setting, name: str) -> None:
+    for expert in setting.experts:
+        rows = _rows_of(expert, name)
+        if rows < setting.vocabulary.base_rows:
+            raise PlanError(
+                f"{expert.label}: {name} has {rows} rows, the base has "
+                f"{setting.vocabulary.base_rows}; tables of different vocabularies cannot be "
+                "merged row by row. Keep the base's: `roles: {embedding: base, head: base}`."
+            )
+
+
+def _rows_of(expert: Expert, name: str) -> int:
+    return expert.text.weights.source.infos()[name].shape[0]

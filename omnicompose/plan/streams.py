@@ -1,0 +1,148 @@
+"""What a modality's own tokens use where it differs from the text weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from omnicompose.errors import PlanError
+from omnicompose.experts.expert import Expert, Factor, Origin
+from omnicompose.families import layer_of, role_of
+from omnicompose.merging.job import Copy, Factors, ScaledFactor, TensorRef
+from omnicompose.plan.backbone import backbone_names, composite_name
+from omnicompose.plan.plan import Entry
+from omnicompose.plan.setting import Setting
+from omnicompose.tensors.source import TensorInfo
+
+STREAM_ROLES = ("attention", "mlp")
+Piece = tuple[float, Factor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """A modality's stream.
+
+    Attributes:
+        entries: its tensors.
+        spec: the `stream` entry of its configuration; None where it uses the text weights.
+    """
+
+    entries: tuple[Entry, ...]
+    spec: Mapping[str, object] | None
+
+
+def plan_stream(setting: Setting, expert: Expert) -> StreamPlan:
+    """The cheapest exact form of an expert's own weights beside the merged text weights.
+
+    Low-rank factors when everything in play is a sum of products: own delta minus merged text
+    delta, of rank r_own + sum of the others. Otherwise the expert's own matrices.
+
+    Raises:
+        PlanError: the choice of the recipe is not available.
+    """
+    if setting.recipe.modality == "merged":
+        return StreamPlan(entries=(), spec=None)
+    if setting.recipe.modality != "exact":
+        raise PlanError(
+            f"modality: {setting.recipe.modality} is not available yet; expected `merged` or "
+            "`exact`. Mend `modality:` in the recipe."
+        )
+    names = [name for name in backbone_names(setting) if _is_decoupled(setting, name)]
+    pieces = {name: _pieces(setting, expert, name) for name in names}
+    factored = {name: found for name, found in pieces.items() if found is not None}
+    ranks = {sum(factor.rank for _, factor in found) for found in factored.values() if found}
+    if len(factored) == len(names) and not ranks:
+        return StreamPlan(entries=(), spec=None)
+    if len(factored) == len(names) and len(ranks) == 1 and all(factored.values()):
+        entries = [
+            entry
+            for name, found in factored.items()
+            for entry in _factored(setting, expert, name, found)
+        ]
+        return StreamPlan(entries=tuple(entries), spec=_spec(names, "factored", ranks.pop()))
+    dense = [_dense(setting, expert, name) for name in names]
+    return StreamPlan(entries=tuple(dense), spec=_spec(names, "dense", None))
+
+
+def _is_decoupled(setting: Setting, name: str) -> bool:
+    info = setting.base.weights.source.infos()[name]
+    return role_of(name) in STREAM_ROLES and len(info.shape) == 2
+
+
+def _pieces(setting: Setting, expert: Expert, name: str) -> list[Piece] | None:
+    """Own delta minus merged text delta as scaled factors; None if it is no sum of products."""
+    text = setting.text_factors(name)
+    own = expert.own.factors.get(name)
+    known = own is not None or expert.own.weights.origins[name] == expert.own.host.origins[name]
+    if text is None or not known or not setting.on_base(expert):
+        return None
+    pieces = [(1.0, own)] if own is not None else []
+    for coefficient, factor in text:
+        # A single-adapter expert's own delta is one of the merged ones: one piece serves both.
+        if own is not None and factor.b_name == own.b_name and factor.source is own.source:
+            pieces[0] = (pieces[0][0] - coefficient, own)
+        else:
+            pieces.append((-coefficient, factor))
+    return [piece for piece in pieces if piece[0] != 0.0]
+
+
+def _factored(setting: Setting, expert: Expert, name: str, pieces: list[Piece]) -> list[Entry]:
+    info = setting.base.weights.source.infos()[name]
+    rank = sum(factor.rank for _, factor in pieces)
+    path = f"{composite_name(name).removesuffix('.weight')}.streams.{expert.modality}"
+    a_pieces = tuple(
+        ScaledFactor(tensor=TensorRef(source=factor.source, name=factor.a_name))
+        for _, factor in pieces
+    )
+    b_pieces = tuple(
+        ScaledFactor(
+            tensor=TensorRef(source=factor.source, name=factor.b_name),
+            scale=coefficient * factor.scale,
+        )
+        for coefficient, factor in pieces
+    )
+    dtype = setting.dtype(info.dtype)
+    shapes = {"lora_A": (rank, info.shape[1]), "lora_B": (info.shape[0], rank)}
+    reason = f"own {expert.modality} delta minus the merged text delta, as factors"
+    sides: tuple[tuple[str, tuple[ScaledFactor, ...], Literal[0, 1]], ...] = (
+        ("lora_A", a_pieces, 0),
+        ("lora_B", b_pieces, 1),
+    )
+    return [
+        Entry(
+            job=Factors(
+                output=TensorInfo(name=f"{path}.{side}", dtype=dtype, shape=shapes[side]),
+                pieces=side_pieces,
+                axis=axis,
+            ),
+            inputs=tuple(
+                Origin(label=piece.tensor.source.label, name=piece.tensor.name)
+                for piece in side_pieces
+            ),
+            reason=reason,
+        )
+        for side, side_pieces, axis in sides
+    ]
+
+
+def _dense(setting: Setting, expert: Expert, name: str) -> Entry:
+    info = setting.base.weights.source.infos()[name]
+    path = composite_name(name).removesuffix(".weight")
+    weights = expert.own.weights
+    return Entry(
+        job=Copy(
+            output=TensorInfo(
+                name=f"{path}.streams.{expert.modality}.weight",
+                dtype=setting.dtype(info.dtype),
+                shape=info.shape,
+            ),
+            tensor=TensorRef(source=weights.source, name=name),
+        ),
+        inputs=weights.origins[name],
+        reason=f"the {expert.modality} expert's own matrix",
+    )
+
+
+def _spec(names: list[str], form: str, rank: int | None) -> dict[str, object]:
+    layers = sorted({layer for name in names if (layer := layer_of(name)) is not None})
+    roles = list(dict.fromkeys(name.removesuffix(".weight").rsplit(".", 1)[-1] for name in names))
+    return {"form": form, "rank": rank, "roles": roles, "layers": layers}
