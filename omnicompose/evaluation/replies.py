@@ -10,7 +10,7 @@ r"""From a generated reply to a letter: a ladder of rules, the first that fits w
 | unparsed | none of these: counted wrong, and reported                           |
 
 Thinking, answer tags and Markdown are stripped first. `A` before a word other than *and*, *or*,
-*is*, *because* is an article, not an answer. A letter that the reply denies (`not A`) is not stated.
+*is*, *because* is an article, not an answer. A letter that the reply denies (`not A`) is not taken.
 """
 
 import re

@@ -90,7 +90,7 @@ def _expand(sample: Sample, name: str) -> list[Subset]:
     if name == "subsets":
         sizes = range(len(present), -1, -1)
         return [Subset(modalities=chosen) for k in sizes for chosen in combinations(present, k)]
-    chosen = tuple(name.split("+"))
+    chosen = tuple(m for m in MODALITY_ORDER if m in name.split("+"))
     return [Subset(modalities=chosen)] if set(chosen) <= set(present) else []
 
 

@@ -50,10 +50,12 @@ class Task(Protocol):
         """What it is and where it comes from."""
         ...
 
-    def samples(self, media_dir: Path) -> Sequence[Sample]:
-        """All questions, the same on every call and machine.
+    def samples(self, media_dir: Path, limit: int | None) -> Sequence[Sample]:
+        """The questions, the same on every call and machine.
 
         Args:
-            media_dir: a folder for media that the task makes rather than finds on disk.
+            media_dir: a folder for media that the task brings along rather than finds on disk.
+            limit: no more than so many per set of modalities will be asked. A task that draws
+                its questions may stop there; one that reads them gives them all.
         """
         ...

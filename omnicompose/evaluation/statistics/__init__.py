@@ -2,6 +2,7 @@
 
 from omnicompose.evaluation.statistics.intervals import (
     Estimate,
+    Floats,
     clustered_stderr,
     estimate,
     wilson_interval,
@@ -28,6 +29,7 @@ __all__ = [
     "Coalition",
     "Comparison",
     "Estimate",
+    "Floats",
     "Rescue",
     "bootstrap",
     "clustered_stderr",

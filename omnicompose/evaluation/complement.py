@@ -1,0 +1,130 @@
+"""Do the modalities of one set of questions complement each other? From lines to numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from omnicompose.evaluation.line import Line
+from omnicompose.evaluation.results import Complementarity, RowKind
+from omnicompose.evaluation.statistics import (
+    Coalition,
+    Comparison,
+    Estimate,
+    Floats,
+    bootstrap,
+    coalitions,
+    compare_paired,
+    estimate,
+    holm,
+    rescue,
+    shapley_values,
+    synergy,
+)
+
+NUM_EXAMPLES = 10
+
+
+def complementarity(
+    group: str, score: RowKind, cells: Mapping[str, Sequence[Line]], seed: int
+) -> Complementarity | None:
+    """Compare one set of questions asked with all modalities, with each alone, and with subsets.
+
+    Args:
+        group: modalities that the questions show, `image+audio`.
+        score: kind of score.
+        cells: subset label to the lines asked with it.
+        seed: of permutation tests and the bootstrap.
+
+    Returns:
+        None for a single modality, or when the full subset or a single one was not asked.
+    """
+    modalities = group.split("+")
+    needed = [group, *modalities]
+    if len(modalities) < 2 or any(label not in cells for label in needed):
+        return None
+    media = {label: lines for label, lines in cells.items() if label != "captions"}
+    ids, clusters = _shared_questions(media)
+    scores = {_coalition(label): _scores(lines, ids) for label, lines in media.items()}
+    changed = rescue(scores, modalities)
+    complete = all(subset in scores for subset in coalitions(modalities))
+    return Complementarity(
+        group=group,
+        score=score,
+        n=len(ids),
+        gains={
+            m: compare_paired(scores[_coalition(group)], scores[_coalition(m)], clusters, seed=seed)
+            for m in modalities
+        },
+        shapley=_shapley(scores, modalities, clusters, seed) if complete else None,
+        synergy=_synergies(scores, modalities, clusters),
+        rescued=estimate(changed.rescued, clusters, share=True),
+        lost=estimate(changed.lost, clusters, share=True),
+        oracle=estimate(changed.oracle, clusters, share=True),
+        rescued_ids=_first_ids(ids, changed.rescued),
+        lost_ids=_first_ids(ids, changed.lost),
+    )
+
+
+def with_holm(entries: Iterable[Complementarity | None]) -> tuple[Complementarity, ...]:
+    """The entries that there are, p-values of their gains corrected over all of them per score."""
+    kept = [entry for entry in entries if entry is not None]
+    corrected: dict[int, dict[str, Comparison]] = {i: dict(e.gains) for i, e in enumerate(kept)}
+    for score in {entry.score for entry in kept}:
+        places = [
+            (i, single)
+            for i, entry in enumerate(kept)
+            if entry.score == score
+            for single, gain in entry.gains.items()
+            if gain.p_value is not None
+        ]
+        adjusted = holm([kept[i].gains[single].p_value or 0.0 for i, single in places])
+        for (i, single), p_holm in zip(places, adjusted, strict=True):
+            corrected[i][single] = replace(kept[i].gains[single], p_holm=p_holm)
+    return tuple(e.model_copy(update={"gains": corrected[i]}) for i, e in enumerate(kept))
+
+
+def _shared_questions(cells: Mapping[str, Sequence[Line]]) -> tuple[list[str], list[str]]:
+    """Ids answered with every subset, sorted, and their clusters."""
+    answered = [
+        {line.id: line.cluster for line in lines if line.correct is not None}
+        for lines in cells.values()
+    ]
+    ids = sorted(set(answered[0]).intersection(*answered[1:]))
+    return ids, [answered[0][i] for i in ids]
+
+
+def _scores(lines: Sequence[Line], ids: Sequence[str]) -> Floats:
+    correct = {line.id: float(line.correct or 0) for line in lines}
+    return np.array([correct[i] for i in ids], dtype=np.float64)
+
+
+def _coalition(label: str) -> Coalition:
+    return frozenset() if label == "none" else frozenset(label.split("+"))
+
+
+def _shapley(
+    scores: Mapping[Coalition, Floats],
+    modalities: Sequence[str],
+    clusters: Sequence[str],
+    seed: int,
+) -> dict[str, Estimate]:
+    values = shapley_values(scores, modalities)
+    return {m: bootstrap(values[m], clusters, seed=seed) for m in modalities}
+
+
+def _synergies(
+    scores: Mapping[Coalition, Floats],
+    modalities: Sequence[str],
+    clusters: Sequence[str],
+) -> dict[str, Estimate]:
+    return {
+        "+".join(pair): estimate(synergy(scores, pair), clusters)
+        for pair in combinations(modalities, 2)
+        if all(subset in scores for subset in coalitions(pair))
+    }
+
+
+def _first_ids(ids: Sequence[str], flags: Floats) -> tuple[str, ...]:
+    return tuple(i for i, flag in zip(ids, flags, strict=True) if flag)[:NUM_EXAMPLES]

@@ -1,0 +1,191 @@
+"""The schema of results.json and run.json. Unknown is null, never 0 and never a word."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from omnicompose.evaluation.line import ScoreKind
+from omnicompose.evaluation.statistics import Comparison, Estimate
+
+SCHEMA_VERSION = 1
+RowKind = Literal["letter", "generate", "official"]
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelFacts(BaseModel):
+    """Which model answered.
+
+    Attributes:
+        path: the folder as it was named on the command line.
+        digest: sha256 over weights, configuration and processor; two exports differ in it.
+        dtype: of the computation.
+        device: where it ran.
+    """
+
+    model_config = _STRICT
+
+    path: str
+    digest: str
+    dtype: str
+    device: str
+
+
+class RunFacts(BaseModel):
+    """run.json: what was asked for, and where it ran; all else is computed from the samples.
+
+    Attributes:
+        schema_version: of this file.
+        model: which model answered.
+        tasks: the benchmarks.
+        modalities: subsets asked for.
+        scores: kinds of score.
+        limit: greatest number of questions per set of modalities; null: all.
+        batch_size: prompts in one forward pass.
+        seed: see `EvaluationOptions`.
+        environment: versions of python and of the packages that matter.
+    """
+
+    model_config = _STRICT
+
+    schema_version: int = SCHEMA_VERSION
+    model: ModelFacts
+    tasks: tuple[str, ...]
+    modalities: tuple[str, ...]
+    scores: tuple[ScoreKind, ...]
+    limit: int | None
+    batch_size: int
+    seed: int
+    environment: dict[str, str]
+
+
+class Row(BaseModel):
+    """One cell of the table: questions over one set of modalities, asked with one subset.
+
+    Attributes:
+        group: modalities that the questions show.
+        subset: modalities given; `none`, or `captions` in their place.
+        score: `letter`, `generate`, or `official` (the benchmark's own reading of the reply).
+        n: questions answered.
+        errors: questions that could not be asked; not part of `n`.
+        unparsed: replies that could not be read; they count as wrong.
+        accuracy: share of right answers, unparsed ones wrong.
+        chance: accuracy of guessing.
+        majority: accuracy of always giving the letter that is right most often.
+        probability: of the right letter among the options' letters (letter score only).
+        letter_mass: mean probability that the next token is an option's letter (letter score only).
+    """
+
+    model_config = _STRICT
+
+    group: str
+    subset: str
+    score: RowKind
+    n: int
+    errors: int
+    unparsed: int
+    accuracy: Estimate
+    chance: float | None
+    majority: float | None
+    probability: Estimate | None = None
+    letter_mass: float | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether everything that the questions show was given."""
+        return self.subset == self.group
+
+
+class Complementarity(BaseModel):
+    """Whether modalities help each other, over questions answered with every subset needed.
+
+    Attributes:
+        group: modalities that the questions show.
+        score: as in `Row`.
+        n: questions.
+        gains: per single modality, all together against it alone; Holm-corrected over the task.
+        shapley: per modality, its exact Shapley value; null unless every subset was asked.
+        synergy: per pair (`image+audio`), v(AB) - v(A) - v(B) + v(none); empty if not asked.
+        rescued: share wrong with every single modality and right with all.
+        lost: share right with some single modality and wrong with all.
+        oracle: share right with some single modality.
+        rescued_ids: the first ids of the rescued.
+        lost_ids: the first ids of the lost.
+    """
+
+    model_config = _STRICT
+
+    group: str
+    score: RowKind
+    n: int
+    gains: dict[str, Comparison]
+    shapley: dict[str, Estimate] | None
+    synergy: dict[str, Estimate]
+    rescued: Estimate
+    lost: Estimate
+    oracle: Estimate
+    rescued_ids: tuple[str, ...]
+    lost_ids: tuple[str, ...]
+
+
+class TaskResult(BaseModel):
+    """Everything about one benchmark.
+
+    Attributes:
+        version: of the benchmark; scores of different versions are not comparable.
+        questions: different questions asked.
+        clusters: groups of questions that are not independent.
+        rows: the table, the full subset first within each group.
+        complementarity: for every group of two or more modalities asked with each alone.
+    """
+
+    model_config = _STRICT
+
+    version: int
+    questions: int
+    clusters: int
+    rows: tuple[Row, ...]
+    complementarity: tuple[Complementarity, ...]
+
+
+class Macro(BaseModel):
+    """Unweighted mean over groups of chance-corrected accuracy, (x - chance) / (1 - chance).
+
+    Attributes:
+        value: the mean over groups asked in full and without errors.
+        stderr: sqrt(sum of squared standard errors) / groups.
+        groups: how many.
+    """
+
+    model_config = _STRICT
+
+    value: float
+    stderr: float | None
+    groups: int
+
+
+class Results(BaseModel):
+    """results.json.
+
+    Attributes:
+        schema_version: of this file.
+        run: what was asked for; null if run.json is lost.
+        tasks: per benchmark.
+        macro: one number per kind of score over everything, where it can be had.
+    """
+
+    model_config = _STRICT
+
+    schema_version: int = SCHEMA_VERSION
+    run: RunFacts | None
+    tasks: dict[str, TaskResult]
+    macro: dict[str, Macro]
+
+    @property
+    def num_errors(self) -> int:
+        """Questions that could not be asked, over all tasks; official rows repeat their reply's."""
+        return sum(
+            row.errors
+            for task in self.tasks.values()
+            for row in task.rows
+            if row.score != "official"
+        )

@@ -1,0 +1,210 @@
+"""From samples to results: no model needed, every number computed again from the lines."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from omnicompose.errors import EvaluationError
+from omnicompose.evaluation.complement import complementarity, with_holm
+from omnicompose.evaluation.journal import file_name, read_lines, write_atomically
+from omnicompose.evaluation.letters import letter_mass, probabilities
+from omnicompose.evaluation.line import Line
+from omnicompose.evaluation.replies import first_character
+from omnicompose.evaluation.results import Macro, Results, Row, RowKind, RunFacts, TaskResult
+from omnicompose.evaluation.sample import LETTERS
+from omnicompose.evaluation.statistics import estimate
+from omnicompose.evaluation.tasks import TASKS
+
+RUN_NAME, RESULTS_NAME = "run.json", "results.json"
+
+
+def samples_path(results_dir: Path, task: str) -> Path:
+    """Where a task's merged lines lie."""
+    return results_dir / f"samples_{file_name(task)}.jsonl"
+
+
+def score(results_dir: Path) -> Results:
+    """Compute results.json again from the samples of a results folder, and write it.
+
+    Args:
+        results_dir: a folder that `evaluate` wrote.
+
+    Raises:
+        EvaluationError: no samples, a line that is not ours, or a question that occurs twice.
+    """
+    run = read_run(results_dir)
+    tasks = {
+        lines[0].task: summarise(lines, run.seed if run else 0)
+        for lines in read_samples(results_dir, run)
+    }
+    results = Results(run=run, tasks=tasks, macro=_macro(tasks))
+    write_atomically(results_dir / RESULTS_NAME, to_json(results))
+    return results
+
+
+def to_json(record: Results | RunFacts) -> bytes:
+    """The bytes of results.json or run.json."""
+    return (record.model_dump_json(indent=2) + "\n").encode()
+
+
+def read_run(results_dir: Path) -> RunFacts | None:
+    """run.json, if the folder has one.
+
+    Raises:
+        EvaluationError: it is not what this version writes.
+    """
+    path = results_dir / RUN_NAME
+    if not path.is_file():
+        return None
+    try:
+        return RunFacts.model_validate_json(path.read_bytes())
+    except ValidationError as err:
+        raise EvaluationError(
+            f"{path}: {err.errors()[0]['msg']}; expected the file that evaluate writes. "
+            "Delete it to score the samples without it."
+        ) from err
+
+
+def read_samples(results_dir: Path, run: RunFacts | None) -> list[list[Line]]:
+    """The merged lines of each task: those that run.json names, else all that lie there.
+
+    Raises:
+        EvaluationError: nothing to read, an unfinished task, or a question that occurs twice.
+    """
+    found = sorted(results_dir.glob("samples_*.jsonl"))
+    paths = [samples_path(results_dir, task) for task in run.tasks] if run else found
+    missing = [path for path in paths if not path.is_file()]
+    if not paths or missing:
+        what = missing[0].name if missing else "samples_TASK.jsonl"
+        raise EvaluationError(
+            f"{results_dir}: {what} is missing, so there is nothing to score; "
+            "run evaluate with this --out (it resumes what was interrupted)."
+        )
+    return [_checked(path, read_lines(path)) for path in paths]
+
+
+def summarise(lines: Sequence[Line], seed: int) -> TaskResult:
+    """The table and the complementarity of one task's lines."""
+    cells: dict[tuple[str, str, RowKind], list[Line]] = {}
+    for line in (*lines, *_official(lines)):
+        kind: RowKind = "official" if line.rule == "official" else line.score
+        cells.setdefault((line.group, line.subset, kind), []).append(line)
+    rows = [_row(cell, cells[cell]) for cell in sorted(cells, key=_table_order)]
+    groups = sorted({(g, kind) for g, _, kind in cells}, key=lambda c: (_group_order(c[0]), c[1]))
+    return TaskResult(
+        version=lines[0].task_version,
+        questions=len({line.id for line in lines}),
+        clusters=len({line.cluster for line in lines}),
+        rows=tuple(rows),
+        complementarity=with_holm(
+            complementarity(group, kind, _asked_with(cells, group, kind), seed)
+            for group, kind in groups
+        ),
+    )
+
+
+def _asked_with(
+    cells: Mapping[tuple[str, str, RowKind], list[Line]], group: str, kind: RowKind
+) -> dict[str, list[Line]]:
+    return {subset: lines for (g, subset, k), lines in cells.items() if (g, k) == (group, kind)}
+
+
+def _row(cell: tuple[str, str, RowKind], lines: Sequence[Line]) -> Row:
+    group, subset, kind = cell
+    answered = [line for line in lines if line.correct is not None]
+    clusters = [line.cluster for line in answered]
+    letters = [line for line in answered if line.log_likelihoods is not None]
+    return Row(
+        group=group,
+        subset=subset,
+        score=kind,
+        n=len(answered),
+        errors=len(lines) - len(answered),
+        unparsed=sum(line.answer is None for line in answered),
+        accuracy=estimate([line.correct or 0 for line in answered], clusters, share=True),
+        chance=_mean([1 / len(line.choices) for line in answered]),
+        majority=_mean_of_majority([line.target for line in answered]),
+        probability=estimate([_right_probability(line) for line in letters], clusters)
+        if letters
+        else None,
+        letter_mass=_mean([letter_mass(line.log_likelihoods or ()) for line in letters]),
+    )
+
+
+def _right_probability(line: Line) -> float:
+    return probabilities(line.log_likelihoods or ())[LETTERS.index(line.target)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _mean_of_majority(targets: Sequence[str]) -> float | None:
+    return max(Counter(targets).values()) / len(targets) if targets else None
+
+
+def _official(lines: Iterable[Line]) -> list[Line]:
+    """The generated replies once more, read as the benchmark's authors read them."""
+    return [
+        line.model_copy(
+            update={
+                "answer": (answer := first_character(line.reply or "", line.choices)),
+                "rule": "official",
+                "correct": None if line.correct is None else int(answer == line.target),
+            }
+        )
+        for line in lines
+        if line.score == "generate"
+        and line.task in TASKS
+        and TASKS[line.task].spec.official == "first_character"
+    ]
+
+
+def _table_order(cell: tuple[str, str, str]) -> tuple[tuple[int, str], str, int, int, str]:
+    """Widest questions first; within them the full subset, smaller ones, none, captions."""
+    group, subset, kind = cell
+    rank = {"none": 8, "captions": 9}.get(subset, -subset.count("+"))
+    position = group.split("+").index(subset) if subset in group.split("+") else 0
+    return _group_order(group), kind, rank, position, subset
+
+
+def _group_order(group: str) -> tuple[int, str]:
+    return -group.count("+"), group
+
+
+def _macro(tasks: dict[str, TaskResult]) -> dict[str, Macro]:
+    full: dict[str, list[Row]] = {}
+    for task in tasks.values():
+        for row in task.rows:
+            if row.is_full and not row.errors and row.chance is not None:
+                full.setdefault(row.score, []).append(row)
+    return {kind: _macro_of(rows) for kind, rows in sorted(full.items())}
+
+
+def _macro_of(rows: Sequence[Row]) -> Macro:
+    corrected, errors = [], []
+    for row in rows:
+        chance = row.chance or 0.0
+        corrected.append(((row.accuracy.value or 0.0) - chance) / (1 - chance))
+        errors.append(None if row.accuracy.stderr is None else row.accuracy.stderr / (1 - chance))
+    known = [e for e in errors if e is not None]
+    stderr = math.sqrt(math.fsum(e * e for e in known)) / len(rows)
+    return Macro(
+        value=math.fsum(corrected) / len(rows),
+        stderr=stderr if len(known) == len(rows) else None,
+        groups=len(rows),
+    )
+
+
+def _checked(path: Path, lines: list[Line]) -> list[Line]:
+    twice = [order for order, times in Counter(line.order for line in lines).items() if times > 1]
+    if twice or not lines:
+        found = f"question {twice[0][0]} occurs twice" if twice else "the file is empty"
+        raise EvaluationError(
+            f"{path}: {found}; expected one line per question, subset and score. "
+            "Delete the file and run evaluate again: it is rebuilt from the journal."
+        )
+    return lines

@@ -1,0 +1,20 @@
+"""zoo/video: which of four statements is true of one clip?"""
+
+from omnicompose.evaluation.task import TaskSpec
+from omnicompose.evaluation.tasks.zoo import CLUSTER_FIELD, LICENCE, LOCATION, ZooTask
+
+TASK = ZooTask(
+    spec=TaskSpec(
+        name="zoo/video",
+        version=1,
+        summary="Which of four statements is true of one clip? Retention of the video expert.",
+        location=LOCATION,
+        licence=LICENCE,
+        cluster_field=CLUSTER_FIELD,
+        # The clip stands first, on its own line; the letter follows the turn without a space.
+        prompt="MEDIUMWhich is true of the clip?\\nA. ...\\nB. ...\\nC. ...\\nD. ...",
+        chance=0.25,
+    ),
+    kind="true",
+    groups=(("video",),),
+)
