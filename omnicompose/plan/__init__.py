@@ -2,5 +2,6 @@
 
 from omnicompose.plan.make_plan import CompositePlan, make_plan
 from omnicompose.plan.plan import Entry, Plan
+from omnicompose.plan.render import render_plan
 
-__all__ = ["CompositePlan", "Entry", "Plan", "make_plan"]
+__all__ = ["CompositePlan", "Entry", "Plan", "make_plan", "render_plan"]

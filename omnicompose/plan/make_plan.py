@@ -1,6 +1,6 @@
 """From a recipe to a plan: open everything by headers, hold it together, decide every tensor."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from omnicompose.experts.expert import Base, Expert
 from omnicompose.experts.opening import open_base, open_expert
@@ -34,6 +34,32 @@ class CompositePlan:
         return {
             expert.modality: _describe(expert, self.setting, self.streams[expert.modality])
             for expert in self.setting.experts
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """The plan with the facts that explain it."""
+        return {"facts": self.facts()} | self.plan.to_json()
+
+    def facts(self) -> dict[str, object]:
+        """What a reader of the manifest wants to know beside recipe and hashes."""
+        vocabulary = self.setting.vocabulary
+        return {
+            "placeholders": {
+                modality: {"token": one.token, "token_id": one.token_id}
+                for modality, one in vocabulary.placeholders.items()
+            },
+            "vocabulary_rows": vocabulary.num_rows,
+            "decoupled": {expert.modality: expert.decoupled for expert in self.setting.experts},
+            "streams": {
+                modality: None
+                if stream.spec is None
+                else {**stream.spec, "bytes": stream.num_bytes, "why": stream.why}
+                for modality, stream in self.streams.items()
+            },
+            "lineage": {
+                modality: asdict(lineage) for modality, lineage in self.setting.lineage.items()
+            },
+            "counts": self.plan.counts(),
         }
 
 

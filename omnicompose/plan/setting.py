@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,13 @@ class Setting:
     experts: tuple[Expert, ...]
     lineage: Mapping[str, Lineage]
     vocabulary: Vocabulary
+
+    def folders(self) -> dict[str, Path]:
+        """Every folder that was opened, by how the user named it."""
+        opened = {self.base.label: self.base.folder}
+        for expert in self.experts:
+            opened |= expert.folders
+        return opened
 
     @property
     def num_layers(self) -> int:

@@ -15,6 +15,8 @@ from omnicompose.tensors.source import TensorInfo
 
 STREAM_ROLES = ("attention", "mlp")
 Piece = tuple[float, Factor]
+FACTORED_REASON = "own delta minus the merged text delta is a sum of low-rank products: exact"
+DENSE_REASON = "the text merge is not a sum of low-rank products: the expert's own matrices, exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +26,17 @@ class StreamPlan:
     Attributes:
         entries: its tensors.
         spec: the `stream` entry of its configuration; None where it uses the text weights.
+        why: why it is stored so.
     """
 
     entries: tuple[Entry, ...]
     spec: Mapping[str, object] | None
+    why: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(entry.output.num_bytes for entry in self.entries)
 
 
 def plan_stream(setting: Setting, expert: Expert) -> StreamPlan:
@@ -58,9 +67,10 @@ def plan_stream(setting: Setting, expert: Expert) -> StreamPlan:
             for name, found in factored.items()
             for entry in _factored(setting, expert, name, found)
         ]
-        return StreamPlan(entries=tuple(entries), spec=_spec(names, "factored", ranks.pop()))
+        spec = _spec(names, "factored", ranks.pop())
+        return StreamPlan(entries=tuple(entries), spec=spec, why=FACTORED_REASON)
     dense = [_dense(setting, expert, name) for name in names]
-    return StreamPlan(entries=tuple(dense), spec=_spec(names, "dense", None))
+    return StreamPlan(entries=tuple(dense), spec=_spec(names, "dense", None), why=DENSE_REASON)
 
 
 def _is_decoupled(setting: Setting, name: str) -> bool:

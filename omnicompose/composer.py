@@ -1,0 +1,136 @@
+"""The story in one screen: read the recipe, open the experts, plan, merge, assemble, write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnicompose.assembly import check_loads, composite_config, write_model_files
+from omnicompose.errors import MergeError
+from omnicompose.export import Manifest, hash_folder
+from omnicompose.merging.engine import EngineOptions, MergeResult, Report, run_merge
+from omnicompose.model_card import write_model_card
+from omnicompose.plan import CompositePlan, make_plan
+from omnicompose.recipe import read_compose_recipe
+
+DEFAULT_MEMORY_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeOptions:
+    """How a composite is built; none of it changes a byte of the result.
+
+    Attributes:
+        resume: go on with an interrupted run of the same plan.
+        overwrite: replace an output folder that exists.
+        memory_bytes: hard limit of the engine's buffers.
+        device: where the arithmetic runs.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeResult:
+    """What was written.
+
+    Attributes:
+        out: the finished folder.
+        manifest: what it is made of.
+        seconds: wall time of the merge.
+        bytes_written: of tensors.
+        peak_buffer_bytes: most memory that the engine's buffers held.
+    """
+
+    out: Path
+    manifest: Manifest
+    seconds: float
+    bytes_written: int
+    peak_buffer_bytes: int
+
+
+def compose(
+    recipe_path: Path,
+    out: Path,
+    options: ComposeOptions | None = None,
+    report: Report | None = None,
+) -> ComposeResult:
+    """Build the composite that a recipe describes and leave one finished folder.
+
+    Args:
+        recipe_path: a YAML file.
+        out: the folder to make.
+        options: how to build.
+        report: called with the progress of the merge.
+
+    Raises:
+        RecipeError: the recipe is malformed.
+        SourceError: an expert cannot be opened.
+        PlanError: the experts do not fit together.
+        MergeError: a tensor cannot be merged or written, or the output folder exists.
+    """
+    options = options or ComposeOptions()
+    recipe = read_compose_recipe(recipe_path)
+    check_output(out, options)
+    plan = make_plan(recipe)
+    config = composite_config(plan)
+    check_loads(config, plan)
+    manifests: list[Manifest] = []
+
+    def assemble(folder: Path, result: MergeResult) -> None:
+        write_model_files(config, plan, folder)
+        write_model_card(plan, folder)
+        manifests.append(write_manifest(plan, folder))
+
+    result = run_merge(plan.plan.jobs, out, engine_options(plan, options), report, assemble)
+    return ComposeResult(
+        out=out,
+        manifest=manifests[0],
+        seconds=result.seconds,
+        bytes_written=result.bytes_written,
+        peak_buffer_bytes=result.peak_buffer_bytes,
+    )
+
+
+def check_output(out: Path, options: ComposeOptions) -> None:
+    """Refuse, before any work, an output that exists.
+
+    Raises:
+        MergeError: it exists and is not to be overwritten.
+    """
+    if out.exists() and not options.overwrite:
+        raise MergeError(
+            f"{out}: exists already. Name another folder, or replace it with --overwrite."
+        )
+
+
+def engine_options(plan: CompositePlan, options: ComposeOptions) -> EngineOptions:
+    """The engine's options: the caller's, with what the recipe says about files and values."""
+    recipe = plan.setting.recipe
+    return EngineOptions(
+        memory_bytes=options.memory_bytes,
+        device=options.device,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        shard_bytes=recipe.shard_size,
+        allow_nonfinite=recipe.allow_nonfinite,
+    )
+
+
+def write_manifest(plan: CompositePlan, folder: Path) -> Manifest:
+    """Hash every input and every file of `folder`, and write the manifest beside them."""
+    manifest = Manifest(
+        kind="composite",
+        recipe=plan.setting.recipe.model_dump(mode="json"),
+        plan_sha256=plan.plan.digest(),
+        inputs=tuple(
+            record
+            for label, source in plan.setting.folders().items()
+            for record in hash_folder(source, "*.safetensors", label)
+        ),
+        outputs=hash_folder(folder, "*"),
+        facts=plan.facts(),
+    )
+    manifest.write(folder)
+    return manifest
