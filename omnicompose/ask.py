@@ -69,16 +69,16 @@ def ask(
     """
     modalities = _modalities(model_dir)
     _check(question, media, modalities, model_dir)
-    from omnicompose.loading import load_composite
+    from omnicompose.replier import load_replier
 
-    composite = load_composite(model_dir, device=device)
+    replier = load_replier(model_dir, device=device)
     content = [{"type": modality, "path": str(path)} for modality, path in media]
-    answer = composite.reply([*content, {"type": "text", "text": question}], max_new_tokens)
+    answer = replier.reply([*content, {"type": "text", "text": question}], max_new_tokens)
     inputs = tuple(
         Input(
             modality=item["type"],
             path=item["path"],
-            num_tokens=composite.count_tokens(item),
+            num_tokens=replier.count_tokens(item),
             stream=item["type"] if modalities[item["type"]].get("stream") else "text",
         )
         for item in content

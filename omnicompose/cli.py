@@ -87,7 +87,9 @@ def schema() -> None:
 
 @app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(help="A folder, zoo:NAME, hub id or base+adapter.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, zoo:NAME, hub id or base+adapter.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show what a model or expert is made of, from its headers alone."""
@@ -170,7 +172,7 @@ MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may
 @app.command()
 def ask(
     folder: ModelDir,
-    question: Annotated[str, typer.Argument(help="What to ask; it follows the media.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="It follows the media.")],
     image: MediaFiles = None,
     audio: MediaFiles = None,
     video: MediaFiles = None,
@@ -198,19 +200,21 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions per task.")] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Questions at once.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Of resampled statistics.")] = 0,
+    device: Device = "cpu",
+    allow_errors: Annotated[
+        int, typer.Option("--allow-errors", min=0, help="Unreadable media tolerated.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Ask a composite the questions of benchmarks, with chosen modalities shown."""
-    from omnicompose.evaluation import TASKS, EvaluationOptions, parse_modalities
-    from omnicompose.evaluation import evaluate as run_evaluation
-    from omnicompose.tables import rows_table
-
     if tasks == "list":
-        rows = [task.spec.to_dict() for task in TASKS.values()]
-        _show_json(rows) if as_json else _show(rows_table(rows, ("name", "summary", "chance")))
+        _list_tasks(as_json)
         return
     if folder is None or out is None:
         raise typer.BadParameter("name the composite's DIR and an output folder with --out.")
+    from omnicompose.evaluation import EvaluationOptions, parse_modalities
+    from omnicompose.evaluation import evaluate as run_evaluation
+
     options = EvaluationOptions(
         out_dir=out,
         modalities=parse_modalities(modalities),
@@ -218,8 +222,18 @@ def evaluate(
         limit=limit,
         batch_size=batch_size,
         seed=seed,
+        device=device,
+        allow_errors=allow_errors,
     )
     run_evaluation(folder, tasks.split(","), options)
+
+
+def _list_tasks(as_json: bool) -> None:
+    from omnicompose.evaluation import TASKS
+    from omnicompose.tables import rows_table
+
+    rows = [task.spec.to_dict() for task in TASKS.values()]
+    _show_json(rows) if as_json else _show(rows_table(rows, ("name", "summary", "chance")))
 
 
 @app.command()
@@ -234,7 +248,7 @@ def report(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One method, in full.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the merging methods, or explain one: formula, paper, parameters, defaults."""
@@ -279,7 +293,9 @@ def zoo_list(as_json: AsJson = False) -> None:
 
 
 @zoo_app.command("path")
-def zoo_path(name: Annotated[str, typer.Argument(help="Such as image-standard.")]) -> None:
+def zoo_path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as image-standard.")],
+) -> None:
     """Print the folder of one shipped model."""
     from omnicompose.zoo.catalog import zoo_path as path_of
 

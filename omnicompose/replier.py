@@ -1,4 +1,4 @@
-"""A composite loaded as any user would load it: model and processor, ready to reply."""
+"""A composite loaded as any user would load it, ready to reply."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ ContentItem = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Composite:
-    """A loaded composite.
+class Replier:
+    """A loaded composite that answers one user turn at a time.
 
     Attributes:
         model: in evaluation mode.
@@ -56,11 +56,11 @@ class Composite:
         )
 
 
-def load_composite(model_dir: Path, *, device: str = "cpu") -> Composite:
+def load_replier(model_dir: Path, *, device: str = "cpu") -> Replier:
     """Load a folder that `omnicompose compose` wrote.
 
     On a CPU the weights become fp32: half precision is many times slower there.
     """
     dtype = torch.float32 if device == "cpu" else "auto"
     model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=dtype).to(device).eval()
-    return Composite(model=model, processor=AutoProcessor.from_pretrained(model_dir))
+    return Replier(model=model, processor=AutoProcessor.from_pretrained(model_dir))

@@ -1,0 +1,67 @@
+"""The command line is a contract: commands and options are frozen by this list."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from omnicompose.cli import app
+
+RUN = ["--device", "--memory", "--out", "--overwrite", "--resume", "RECIPE"]
+SURFACE: dict[str, list[str]] = {
+    "quickstart": ["--out"],
+    "schema": [],
+    "inspect": ["--json", "SOURCE"],
+    "plan": ["--json", "RECIPE"],
+    "compose": RUN,
+    "merge": RUN,
+    "verify": ["DIR"],
+    "ask": ["--audio", "--device", "--image", "--json", "--video", "DIR", "QUESTION"],
+    "evaluate": [
+        "--allow-errors",
+        "--batch_size",
+        "--device",
+        "--json",
+        "--limit",
+        "--modalities",
+        "--out",
+        "--score",
+        "--seed",
+        "--tasks",
+        "DIR",
+    ],
+    "report": ["RESULTS"],
+    "methods": ["--json", "NAME"],
+    "families": ["--json"],
+    "zoo": ["--json", "list", "path"],
+    "zoo list": ["--json"],
+    "zoo path": ["NAME"],
+}
+"""Command to its options, arguments and sub-commands. Add to it; take nothing away."""
+
+
+def surface(command: object, name: str = "") -> dict[str, list[str]]:
+    found = {}
+    for word, child in getattr(command, "commands", {}).items():
+        path = f"{name} {word}".strip()
+        names = [
+            parameter.opts[0]
+            if parameter.param_type_name == "option"
+            else parameter.metavar or parameter.name.upper()
+            for parameter in child.params
+        ]
+        found[path] = sorted([*names, *getattr(child, "commands", {})])
+        found |= surface(child, path)
+    return found
+
+
+def test_the_surface_is_frozen() -> None:
+    assert surface(typer.main.get_command(app)) == SURFACE
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_every_command_explains_itself(command: str) -> None:
+    done = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+    for name in SURFACE[command]:
+        assert name in done.output
