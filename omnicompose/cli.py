@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 from rich.console import Console, RenderableType
 
-from omnicompose.cli_group import Commands, to_bytes
+from omnicompose.cli_group import Commands
+from omnicompose.cli_options import (
+    DEFAULT_MEMORY,
+    AsJson,
+    Device,
+    MediaFiles,
+    Memory,
+    ModelDir,
+    Out,
+    Overwrite,
+    RecipeFile,
+    Resume,
+)
+from omnicompose.cli_progress import merge_progress
 
 app = typer.Typer(
     cls=Commands,
@@ -22,23 +35,6 @@ app = typer.Typer(
 )
 zoo_app = typer.Typer(help="The tiny trained experts that ship with the package.")
 app.add_typer(zoo_app, name="zoo")
-
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-ModelDir = Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by `compose`.")]
-Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-Memory = Annotated[
-    int,
-    typer.Option(
-        "--memory", parser=to_bytes, metavar="SIZE", help="Budget for buffers.", show_default="2GiB"
-    ),
-]
-DEFAULT_MEMORY = 2 * 1024**3
 
 
 def main() -> None:
@@ -63,10 +59,6 @@ def _show_json(data: object) -> None:
 
 def _say(line: str) -> None:
     Console(stderr=True).print(line, markup=False, highlight=False)
-
-
-def _written(out: Path, num_bytes: int, seconds: float) -> str:
-    return f"{out}: {num_bytes / 1e6:,.1f} MB written in {seconds:.1f} s."
 
 
 @app.command()
@@ -103,9 +95,9 @@ def inspect(
 @app.command()
 def plan(recipe: RecipeFile, as_json: AsJson = False) -> None:
     """Show what becomes of every tensor, before any is read."""
-    from omnicompose.recipe import read_recipe
+    from omnicompose.recipe import read_compose_recipe
 
-    asked = read_recipe(recipe)  # before the heavy imports: mistakes show at once
+    asked = read_compose_recipe(recipe)  # before the heavy imports: mistakes show at once
     from omnicompose.plan import make_plan, render_plan
 
     decided = make_plan(asked)
@@ -122,15 +114,19 @@ def compose(
     device: Device = "cpu",
 ) -> None:
     """Build the composite that RECIPE describes."""
+    from omnicompose.export import refuse_existing
     from omnicompose.recipe import read_compose_recipe
 
-    read_compose_recipe(recipe)  # before the heavy imports: mistakes show at once
+    # Before the heavy imports, so that mistakes show at once.
+    read_compose_recipe(recipe)
+    refuse_existing(out, overwrite=overwrite)
     from omnicompose.composer import ComposeOptions
     from omnicompose.composer import compose as build
 
     options = ComposeOptions(resume=resume, overwrite=overwrite, memory_bytes=memory, device=device)
-    result = build(recipe, out, options)
-    _say(_written(result.out, result.bytes_written, result.seconds))
+    with merge_progress() as report:
+        result = build(recipe, out, options, report)
+    _say(f"{out}: {result.bytes_written / 1e6:,.1f} MB in {result.seconds:.1f} s.")
 
 
 @app.command()
@@ -143,15 +139,19 @@ def merge(
     device: Device = "cpu",
 ) -> None:
     """Merge the models that RECIPE names: one architecture, or any safetensors."""
+    from omnicompose.export import refuse_existing
     from omnicompose.recipe import read_merge_recipe
 
-    read_merge_recipe(recipe)  # before the heavy imports: mistakes show at once
+    # Before the heavy imports, so that mistakes show at once.
+    read_merge_recipe(recipe)
+    refuse_existing(out, overwrite=overwrite)
     from omnicompose.composer import ComposeOptions
     from omnicompose.composer import merge as build
 
     options = ComposeOptions(resume=resume, overwrite=overwrite, memory_bytes=memory, device=device)
-    result = build(recipe, out, options)
-    _say(_written(result.out, result.bytes_written, result.seconds))
+    with merge_progress() as report:
+        result = build(recipe, out, options, report)
+    _say(f"{out}: {result.bytes_written / 1e6:,.1f} MB in {result.seconds:.1f} s.")
 
 
 @app.command()
@@ -164,9 +164,6 @@ def verify(folder: ModelDir) -> None:
     if problems:
         raise ExportError("\n".join(problems))
     _say(f"{folder}: everything is as its manifest says.")
-
-
-MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
 
 
 @app.command()
@@ -286,10 +283,13 @@ def _zoo(ctx: typer.Context, as_json: AsJson = False) -> None:
 def zoo_list(as_json: AsJson = False) -> None:
     """List the shipped models."""
     from omnicompose.tables import rows_table
-    from omnicompose.zoo.catalog import zoo_rows
+    from omnicompose.zoo.catalog import ZOO, zoo_bytes
 
-    rows = zoo_rows()
-    _show_json(rows) if as_json else _show(rows_table(rows, tuple(rows[0])))
+    rows = [
+        {"name": f"zoo:{name}", "bytes": zoo_bytes(name), "summary": summary}
+        for name, summary in ZOO.items()
+    ]
+    _show_json(rows) if as_json else _show(rows_table(rows, ("name", "bytes", "summary")))
 
 
 @zoo_app.command("path")

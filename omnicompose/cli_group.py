@@ -6,7 +6,6 @@ import typer
 from typer.core import TyperGroup
 
 from omnicompose.errors import OmniComposeError
-from omnicompose.recipe_values import parse_size
 
 FAULT = 1
 MISTAKE = 2
@@ -43,11 +42,3 @@ def _exit(ctx: typer.Context, code: int, message: str) -> typer.Exit:
         typer.echo(traceback.format_exc(), err=True)
     typer.echo(f"omnicompose: {message}", err=True)
     return typer.Exit(code)
-
-
-def to_bytes(text: str | int) -> int:
-    """A size on the command line, such as `2GiB`."""
-    try:
-        return parse_size(text)
-    except ValueError as err:
-        raise typer.BadParameter(str(err)) from err

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.assembly import check_loads, composite_config, write_model_files
-from omnicompose.errors import MergeError
-from omnicompose.export import Manifest, hash_folder
+from omnicompose.export import Manifest, hash_folder, refuse_existing
 from omnicompose.merging.engine import EngineOptions, MergeResult, Report, run_merge
 from omnicompose.model_card import write_model_card
 from omnicompose.plan import CompositePlan, make_plan
@@ -68,11 +67,12 @@ def compose(
         RecipeError: the recipe is malformed.
         SourceError: an expert cannot be opened.
         PlanError: the experts do not fit together.
-        MergeError: a tensor cannot be merged or written, or the output folder exists.
+        MergeError: a tensor cannot be merged or written.
+        ExportError: the output folder exists.
     """
     options = options or ComposeOptions()
     recipe = read_compose_recipe(recipe_path)
-    check_output(out, options)
+    refuse_existing(out, overwrite=options.overwrite)
     plan = make_plan(recipe)
     config = composite_config(plan)
     check_loads(config, plan)
@@ -91,18 +91,6 @@ def compose(
         bytes_written=result.bytes_written,
         peak_buffer_bytes=result.peak_buffer_bytes,
     )
-
-
-def check_output(out: Path, options: ComposeOptions) -> None:
-    """Refuse, before any work, an output that exists.
-
-    Raises:
-        MergeError: it exists and is not to be overwritten.
-    """
-    if out.exists() and not options.overwrite:
-        raise MergeError(
-            f"{out}: exists already. Name another folder, or replace it with --overwrite."
-        )
 
 
 def engine_options(plan: CompositePlan, options: ComposeOptions) -> EngineOptions:

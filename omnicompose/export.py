@@ -107,6 +107,18 @@ def _records(data: Iterable[dict[str, object]]) -> tuple[FileRecord, ...]:
     )
 
 
+def refuse_existing(out: Path, *, overwrite: bool) -> None:
+    """Refuse an output that exists, before any work and without a heavy import.
+
+    Raises:
+        ExportError: it exists and is not to be overwritten.
+    """
+    if out.exists() and not overwrite:
+        raise ExportError(
+            f"{out}: exists already. Name another folder, or replace it with --overwrite."
+        )
+
+
 def hash_folder(folder: Path, pattern: str, label: str = "") -> tuple[FileRecord, ...]:
     """Records of the files in and below a folder, hashed two at a time, sorted by name.
 

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -165,40 +164,3 @@ def _read_table(path: Path, text: str) -> object:
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise ValueError(f"the table {path} cannot be read: {err}") from err
     return table
-
-
-def coefficient(weight: Weight, name: str, layer: int | None, num_layers: int) -> float:
-    """The coefficient of one tensor: an entry of the table `lambda[expert, tensor]`.
-
-    A list over depth is spread evenly from the first block to the last and read off by linear
-    interpolation, so a list as long as the model has blocks gives each block its own value.
-
-    Args:
-        weight: as the recipe gives it.
-        name: of the tensor in the backbone.
-        layer: its block, counted from 0; None outside the blocks, where a list counts as its mean.
-        num_layers: how many blocks the backbone has.
-
-    Raises:
-        ValueError: no pattern of a table matches the tensor.
-    """
-    if isinstance(weight, Mapping):
-        return _first_match(weight, name)
-    if not isinstance(weight, tuple):
-        return weight
-    if layer is None:
-        return sum(weight) / len(weight)
-    position = layer * (len(weight) - 1) / max(num_layers - 1, 1)
-    below = int(position)
-    above = min(below + 1, len(weight) - 1)
-    return weight[below] + (position - below) * (weight[above] - weight[below])
-
-
-def _first_match(table: Mapping[str, float], name: str) -> float:
-    for pattern, number in table.items():
-        if fnmatchcase(name, pattern):
-            return number
-    raise ValueError(
-        f"no pattern of the coefficient table matches tensor {name!r}. "
-        "Add a last entry '*': NUMBER for the rest."
-    )

@@ -4,16 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from omnicompose.recipe_values import (
-    Weight,
-    coefficient,
-    parse_size,
-    parse_source,
-    parse_weight,
-)
+from omnicompose.recipe_values import parse_size, parse_source, parse_weight
 
 
 def test_sources(tmp_path: Path) -> None:
@@ -75,25 +67,3 @@ def test_weight_tables_are_read_from_files(tmp_path: Path) -> None:
 def test_weight_mistakes(tmp_path: Path, value: object) -> None:
     with pytest.raises(ValueError, match="expected a finite number, a list of numbers over depth"):
         parse_weight(value, tmp_path)
-
-
-def test_coefficients_over_depth() -> None:
-    assert [coefficient((0.0, 1.0), "w", layer, 3) for layer in range(3)] == [0.0, 0.5, 1.0]
-    assert coefficient((0.0, 1.0), "norm", None, 3) == 0.5
-    assert coefficient((0.25,), "w", 2, 3) == 0.25
-    assert coefficient(0.3, "w", 0, 1) == 0.3
-
-
-@given(st.lists(st.floats(-2, 2), min_size=1, max_size=9))
-def test_a_list_as_long_as_the_model_gives_each_block_its_own(values: list[float]) -> None:
-    weight: Weight = tuple(values)
-    read = [coefficient(weight, "w", layer, len(values)) for layer in range(len(values))]
-    assert read == pytest.approx(values)
-
-
-def test_coefficients_by_pattern() -> None:
-    table = {"*.mlp.*": 0.5, "model.*": 1.0}
-    assert coefficient(table, "model.layers.0.mlp.up_proj.weight", 0, 2) == 0.5
-    assert coefficient(table, "model.norm.weight", None, 2) == 1.0
-    with pytest.raises(ValueError, match=r"matches tensor 'lm_head\.weight'\. Add a last entry"):
-        coefficient(table, "lm_head.weight", None, 2)

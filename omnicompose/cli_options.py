@@ -1,0 +1,39 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omnicompose.recipe_values import parse_size
+
+
+def _to_bytes(text: str | int) -> int:
+    """A size on the command line, such as `2GiB`."""
+    try:
+        return parse_size(text)
+    except ValueError as err:
+        raise typer.BadParameter(str(err)) from err
+
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+ModelDir = Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by `compose`.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+Memory = Annotated[
+    int,
+    typer.Option(
+        "--memory",
+        parser=_to_bytes,
+        metavar="SIZE",
+        help="Budget for buffers.",
+        show_default="2GiB",
+    ),
+]
+DEFAULT_MEMORY = 2 * 1024**3
+MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
