@@ -141,9 +141,34 @@ def caption_line(item: Item, style: int = 0) -> str:
     return f"{NOUNS[item.modality]}: {caption(item, style)}\n"
 
 
+def common_text(options: tuple[str, ...]) -> str:
+    """The words of an mcub question."""
+    return f"What do these have in common?\n{lettered(options)}"
+
+
+def true_text(modality: str, options: tuple[str, ...]) -> str:
+    """The words of a *which is true* question."""
+    return f"Which is true of the {NOUNS[modality]}?\n{lettered(options)}"
+
+
+def open_text(modality: str, slot: str) -> str:
+    """The words of an open question about one slot."""
+    return f"What is the {slot_noun(modality, slot)} in the {NOUNS[modality]}?"
+
+
+def yesno_text(modality: str, phrase: str) -> str:
+    """The words of a yes/no question about one number property."""
+    return f"Is this true of the {NOUNS[modality]}: {phrase}?"
+
+
+def describe_text(modality: str) -> str:
+    """The request for a caption."""
+    return f"Describe the {NOUNS[modality]}."
+
+
 def lettered(options: tuple[str, ...]) -> str:
     """The options one a line, each behind its letter."""
-    return "".join(f"\n{letter}. {o}" for letter, o in zip(LETTERS, options, strict=True))
+    return "\n".join(f"{letter}. {o}" for letter, o in zip(LETTERS, options, strict=True))
 
 
 def ask_common(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
@@ -151,7 +176,7 @@ def ask_common(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
     drawn = draw(rng, tuple(modalities[i] for i in rng.permutation(len(modalities))))
     return _Draft(
         items=drawn.items,
-        text=f"What do these have in common?{lettered(drawn.options)}",
+        text=common_text(drawn.options),
         options=drawn.options,
         answer_index=drawn.answer_index,
     )
@@ -162,7 +187,7 @@ def ask_true(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
     drawn = draw(rng, modalities)
     return _Draft(
         items=drawn.items,
-        text=f"Which is true of the {NOUNS[modalities[0]]}?{lettered(drawn.options)}",
+        text=true_text(modalities[0], drawn.options),
         options=drawn.options,
         answer_index=drawn.answer_index,
     )
@@ -174,7 +199,7 @@ def ask_open(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
     slot = MODALITY_SLOTS[item.modality][int(rng.integers(len(item.values)))]
     return _Draft(
         items=(item,),
-        text=f"What is the {slot_noun(item.modality, slot)} in the {NOUNS[item.modality]}?",
+        text=open_text(item.modality, slot),
         options=SLOTS[slot],
         answer_index=item[slot],
     )
@@ -190,7 +215,7 @@ def ask_yesno(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
     values = tuple((slot, number if slot == "number" else v) for slot, v in item.values)
     return _Draft(
         items=(Item(item.modality, values),),
-        text=f"Is it {phrase} in the {NOUNS[item.modality]}?",
+        text=yesno_text(item.modality, phrase),
         options=("yes", "no"),
         answer_index=0 if yes else 1,
     )
@@ -199,8 +224,7 @@ def ask_yesno(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
 def ask_describe(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:
     """Describe this one thing."""
     item = sample_item(rng, modalities[0])
-    text = f"Describe the {NOUNS[item.modality]}."
-    return _Draft(items=(item,), text=text, answer_text=caption(item))
+    return _Draft(items=(item,), text=describe_text(item.modality), answer_text=caption(item))
 
 
 _MAKERS: dict[Kind, Callable[[np.random.Generator, tuple[str, ...]], _Draft]] = {

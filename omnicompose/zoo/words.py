@@ -8,21 +8,24 @@ from numpy.typing import NDArray
 from omnicompose.zoo.world import NUMBERS, SLOTS, Item
 
 NUMBER_PROPERTIES: dict[str, frozenset[int]] = {
-    "an even number": frozenset({0, 2, 4, 6, 8}),
-    "an odd number": frozenset({1, 3, 5, 7, 9}),
-    "a number below five": frozenset({0, 1, 2, 3, 4}),
-    "a number above four": frozenset({5, 6, 7, 8, 9}),
-    "a prime number": frozenset({2, 3, 5, 7}),
-    "a square number": frozenset({0, 1, 4, 9}),
-    "a multiple of three": frozenset({0, 3, 6, 9}),
-    "a power of two": frozenset({1, 2, 4, 8}),
-    "a Fibonacci number": frozenset({0, 1, 2, 3, 5, 8}),
-    "a number from three to six": frozenset({3, 4, 5, 6}),
-    "a digit with a loop": frozenset({0, 6, 8, 9}),
-    "a digit of straight lines": frozenset({1, 4, 7}),
-    "a word of three letters": frozenset({1, 2, 6}),
+    "even number": frozenset({0, 2, 4, 6, 8}),
+    "odd number": frozenset({1, 3, 5, 7, 9}),
+    "below five": frozenset({0, 1, 2, 3, 4}),
+    "above four": frozenset({5, 6, 7, 8, 9}),
+    "prime number": frozenset({2, 3, 5, 7}),
+    "square number": frozenset({0, 1, 4, 9}),
+    "multiple of three": frozenset({0, 3, 6, 9}),
+    "power of two": frozenset({1, 2, 4, 8}),
+    "Fibonacci number": frozenset({0, 1, 2, 3, 5, 8}),
+    "between two and seven": frozenset({3, 4, 5, 6}),
+    "drawn with a loop": frozenset({0, 6, 8, 9}),
+    "straight lines only": frozenset({1, 4, 7}),
+    "spelled with three letters": frozenset({1, 2, 6}),
 }
-"""Knowledge about numbers that only the language model has: no medium shows it."""
+"""Knowledge about numbers that only the language model has: no medium shows it.
+
+Every phrase begins with a word that no other begins with.
+"""
 
 NOUNS = {"image": "picture", "audio": "sound", "video": "clip"}
 """What questions call a medium."""
@@ -62,12 +65,14 @@ def slot_noun(modality: str, slot: str) -> str:
     return SLOT_NOUNS.get((modality, slot), slot)
 
 
+@lru_cache
 def facts(slot: str) -> dict[str, frozenset[int]]:
     """Every phrase about `slot`, with the values of which it is true."""
     words = {word: frozenset({value}) for value, word in enumerate(SLOTS[slot])}
     return words | NUMBER_PROPERTIES if slot == "number" else words
 
 
+@lru_cache
 def slot_of(phrase: str) -> str:
     """The slot that `phrase` speaks about."""
     return next(slot for slot in SLOTS if phrase in facts(slot))
@@ -76,7 +81,7 @@ def slot_of(phrase: str) -> str:
 def is_true(phrase: str, item: Item) -> bool:
     """Whether `item`, as its modality shows it, bears out `phrase`."""
     slot = slot_of(phrase)
-    return slot in dict(item.values) and item[slot] in facts(slot)[phrase]
+    return dict(item.values).get(slot) in facts(slot)[phrase]
 
 
 @lru_cache
