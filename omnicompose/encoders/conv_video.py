@@ -4,6 +4,7 @@ A frame's features say what is in it (its strongest activations wherever they ar
 activations in their places); a convolution over time adds how it moves.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +17,9 @@ from omnicompose.settings import read_settings
 
 GRID = 4
 """Frames of any size are averaged to a grid of GRID x GRID places."""
+
+NORM_GROUPS = 8
+"""Groups of every norm; fewer where they do not divide the width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +45,9 @@ class FrameNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for index, (before, width) in enumerate(zip([3, *channels], channels, strict=False)):
-            layers += [nn.Conv2d(before, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += _convolution(before, width, stride=2)
             if index > 0:
-                layers += [nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()]
+                layers += _convolution(width, width, stride=1)
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(GRID))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -89,6 +93,12 @@ class ConvVideo(nn.Module):
         place: torch.Tensor = F.relu(self.place(maps.flatten(1)))
         content: torch.Tensor = F.relu(self.content(maps.amax(dim=(2, 3))))
         return place + content
+
+
+def _convolution(before: int, width: int, *, stride: int) -> list[nn.Module]:
+    # Norms over groups, not over batches: no running statistics, and a clip never sees its batch.
+    norm = nn.GroupNorm(math.gcd(width, NORM_GROUPS), width)
+    return [nn.Conv2d(before, width, 3, stride, 1), norm, nn.ReLU()]
 
 
 def _read(config: Config) -> ConvVideoSettings:
