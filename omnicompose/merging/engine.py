@@ -1,100 +1,47 @@
 """The engine: from jobs to finished safetensors files, in fixed memory, interruptible at any time.
 
 Call `run_merge`. It knows the place of every output byte before any arithmetic, walks the jobs in
-file order, and renames one finished folder into place at the very end.
+file order, and renames one finished folder into place at the very end. Each thread owns one tensor
+at a time and reads, computes, hashes and writes it tile by tile; while one waits for the disk the
+others compute. Nothing that is added up depends on the threads, so neither does any byte.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
+import torch
+
+from omnicompose.errors import MergeError
+from omnicompose.merging.checks import check_jobs
+from omnicompose.merging.cost import bytes_read, bytes_written, working_bytes
+from omnicompose.merging.evaluation import Evaluator
+from omnicompose.merging.fingerprint import job_hashes
 from omnicompose.merging.job import Job
-
-GIBIBYTE = 1 << 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How a merge is run; none of it changes a byte of the tensors.
-
-    Attributes:
-        memory_bytes: hard limit of all buffers together.
-        device: where the arithmetic runs: `cpu`, `cuda` or `cuda:N`.
-        resume: go on with an interrupted merge of the same plan.
-        overwrite: replace an output folder that exists.
-        shard_bytes: greatest number of tensor bytes per file.
-        allow_nonfinite: let NaN and infinities through instead of refusing them.
-        num_threads: tensors worked on at the same time; None: chosen from the machine.
-        tile_elements: elements per tile of element-wise methods.
-    """
-
-    memory_bytes: int = 2 * GIBIBYTE
-    device: str = "cpu"
-    resume: bool = False
-    overwrite: bool = False
-    shard_bytes: int = 5_000_000_000
-    allow_nonfinite: bool = False
-    num_threads: int | None = None
-    tile_elements: int = 1 << 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a merge has come.
-
-    Attributes:
-        stage: `observe` (statistics), `write` (tensors) or `digest` (file hashes).
-        done_bytes: work done in this stage, in output bytes.
-        total_bytes: work of this stage.
-        tensor: the last tensor finished.
-    """
-
-    stage: Literal["observe", "write", "digest"]
-    done_bytes: int
-    total_bytes: int
-    tensor: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenFile:
-    """A finished file: its name in the folder, size and sha256 (hexadecimal)."""
-
-    name: str
-    num_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeResult:
-    """What a merge wrote.
-
-    Attributes:
-        files: weight files and index, in order.
-        tensors: sha256 of the bytes of every tensor by name.
-        bytes_read: from the sources, cached or not.
-        bytes_written: of tensors.
-        seconds: wall time.
-        peak_buffer_bytes: most memory that buffers held at one time.
-        resumed_tensors: tensors taken over from an interrupted run.
-    """
-
-    files: tuple[WrittenFile, ...]
-    tensors: Mapping[str, str]
-    bytes_read: int
-    bytes_written: int
-    seconds: float
-    peak_buffer_bytes: int
-    resumed_tensors: int
-
-
-Report = Callable[[Progress], None]
-Assemble = Callable[[Path, MergeResult], None]
+from omnicompose.merging.options import (
+    Assemble,
+    EngineOptions,
+    MergeResult,
+    Report,
+    WrittenFile,
+    thread_count,
+)
+from omnicompose.merging.parallel import Pool
+from omnicompose.merging.statistics import Statistics
+from omnicompose.merging.survey import survey_model
+from omnicompose.merging.tensor_writer import TensorWriter
+from omnicompose.merging.tracking import Tracker
+from omnicompose.merging.workspace import MemoryBudget, Workspace
+from omnicompose.tensors.digest import FollowingDigest
+from omnicompose.tensors.journal import Record
+from omnicompose.tensors.layout import Layout, make_layout
+from omnicompose.tensors.writer import OutputFolder, check_free, write_error
 
 
 def least_memory(jobs: Sequence[Job], options: EngineOptions) -> int:
     """The least `memory_bytes` that would do for these jobs, from headers alone."""
-    raise NotImplementedError
+    return max((working_bytes(job, options.tile_elements) for job in jobs), default=0)
 
 
 def run_merge(
@@ -107,7 +54,7 @@ def run_merge(
     """Compute every job and leave one finished folder.
 
     Work goes to `.<name>.partial` beside the output; a killed or failed run leaves only that, and
-    `resume=True` takes it up again.
+    `resume=True` takes it up again. Without `resume` it is begun anew.
 
     Args:
         jobs: one per output tensor; their order is the order in the files.
@@ -126,4 +73,165 @@ def run_merge(
             the output exists or is in use, or the partial folder is of another plan.
         SourceError: an input cannot be read.
     """
-    raise NotImplementedError
+    options = options or EngineOptions()
+    out_dir = out_dir.absolute()
+    started = time.perf_counter()
+    check_free(out_dir, overwrite=options.overwrite)
+    check_jobs(jobs)
+    check_memory(jobs, options)
+    check_device(options.device)
+    layout = make_layout([job.output for job in jobs], options.shard_bytes)
+    hashes = job_hashes(jobs)
+    folder = OutputFolder(out_dir, layout, {job.output.name: job.output.num_bytes for job in jobs})
+    try:
+        folder.begin(hashes, resume=options.resume)
+        result = _Run(jobs, folder, layout, options, report).finish(hashes, started)
+        if assemble is not None:
+            assemble(folder.partial, result)
+        folder.publish(overwrite=options.overwrite)
+    finally:
+        folder.close()
+    return result
+
+
+def check_memory(jobs: Sequence[Job], options: EngineOptions) -> None:
+    """Refuse a memory limit that some tensor cannot be merged in.
+
+    Raises:
+        MergeError: naming the tensor and the least limit that would do.
+    """
+    for job in jobs:
+        needed = working_bytes(job, options.tile_elements)
+        if needed > options.memory_bytes:
+            least = -(-least_memory(jobs, options) >> 20)
+            raise MergeError(
+                f"tensor '{job.output.name}': found a memory limit of "
+                f"{options.memory_bytes / (1 << 20):.0f} MiB; expected at least {least} MiB. "
+                f"Use --memory {least}MiB, or an element-wise method for this tensor."
+            )
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that cannot compute.
+
+    Raises:
+        MergeError: it is unknown or not there.
+    """
+    try:
+        torch.empty(1, device=torch.device(name))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MergeError(f"--device {name}: not usable ({reason}). Use --device cpu.") from error
+
+
+class _Run:
+    """One run over a folder that is laid out."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        folder: OutputFolder,
+        layout: Layout,
+        options: EngineOptions,
+        report: Report | None,
+    ) -> None:
+        self._folder, self._layout = folder, layout
+        self._options, self._report = options, report
+        self._device = torch.device(options.device)
+        self._jobs = jobs
+        self._left = [job for job in jobs if job.output.name not in folder.records]
+        self._budget = MemoryBudget(options.memory_bytes)
+        self._pool = Pool(thread_count(options), self._budget)
+
+    def finish(self, hashes: Mapping[str, str], started: float) -> MergeResult:
+        """Compute what is left, bring it to the disk, and add up what happened."""
+        digest = FollowingDigest(self._layout.files, self._folder.places())
+        for tensor in self._folder.records:
+            digest.complete(tensor)
+        try:
+            with one_thread_per_tensor():
+                self._write_all(hashes, self._survey(), digest)
+            self._folder.seal()
+            sums = digest.result()
+        except OSError as error:
+            raise write_error(self._folder.partial, error) from error
+        finally:
+            digest.stop()
+        return self._result(sums, time.perf_counter() - started)
+
+    def _survey(self) -> Mapping[int, Statistics]:
+        return survey_model(
+            self._jobs if self._left else (),
+            self._pool,
+            lambda: self._evaluator(Workspace(self._device)),
+            self._options.tile_elements,
+            self._report,
+        )
+
+    def _evaluator(self, workspace: Workspace) -> Evaluator:
+        return Evaluator(
+            workspace,
+            self._options.tile_elements,
+            allow_nonfinite=self._options.allow_nonfinite,
+            device=self._device,
+        )
+
+    def _write_all(
+        self,
+        hashes: Mapping[str, str],
+        known: Mapping[int, Statistics],
+        digest: FollowingDigest,
+    ) -> None:
+        places = self._folder.places()
+        tracker = Tracker("write", bytes_written(self._jobs), self._report)
+        tracker.add(bytes_written(self._jobs) - bytes_written(self._left), "")
+
+        def make_worker() -> Callable[[Job], None]:
+            workspace = Workspace(self._device)
+            writer = TensorWriter(
+                self._evaluator(workspace), self._folder, workspace, self._pool.stop, self._options
+            )
+
+            def work(job: Job) -> None:
+                name = job.output.name
+                sha256 = writer.write(job, places[name], known)
+                self._folder.add(name, Record(job=hashes[name], sha256=sha256))
+                digest.complete(name)
+                tracker.add(job.output.num_bytes, name)
+
+            return work
+
+        self._pool.run(self._left, self._working_bytes, make_worker)
+
+    def _working_bytes(self, job: Job) -> int:
+        return working_bytes(job, self._options.tile_elements)
+
+    def _result(self, sums: Mapping[str, str], seconds: float) -> MergeResult:
+        return MergeResult(
+            files=tuple(
+                WrittenFile(name=file.name, num_bytes=file.num_bytes, sha256=sums[file.name])
+                for file in self._layout.files
+            ),
+            tensors={
+                job.output.name: self._folder.records[job.output.name].sha256 for job in self._jobs
+            },
+            bytes_read=sum(bytes_read(job) for job in self._left),
+            bytes_written=bytes_written(self._left),
+            seconds=seconds,
+            peak_buffer_bytes=self._budget.peak,
+            resumed_tensors=len(self._jobs) - len(self._left),
+        )
+
+
+@contextmanager
+def one_thread_per_tensor() -> Iterator[None]:
+    """Let torch compute on one thread for each tensor.
+
+    More would fight for the same processors, and a product that is split rounds differently.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

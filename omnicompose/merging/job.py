@@ -4,11 +4,11 @@ A job names one output tensor and the operands it comes from. Operands nest: a `
 subtract a `Merge` that another job writes; it is computed again, tile by tile, not read back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
-from omnicompose.merging.method import Method, ParameterValue, Role
+from omnicompose.merging.method import Method, ObservingMethod, ParameterValue, Role, Survey
 from omnicompose.tensors.source import TensorInfo, TensorSource, tensor_info
 
 
@@ -67,6 +67,8 @@ class Merge:
         num_layers: blocks of the backbone.
         seed: of the recipe.
         key: the tensor's name in the backbone, as methods see it; the output's name by default.
+        use_factors: the experts' sources know their deltas to exactly this base as factors, and
+            the method may work on them.
     """
 
     output: TensorInfo
@@ -81,6 +83,7 @@ class Merge:
     num_layers: int = 0
     seed: int = 0
     key: str = ""
+    use_factors: bool = False
 
     @property
     def info(self) -> TensorInfo:
@@ -88,7 +91,25 @@ class Merge:
         return self.output
 
 
-Operand = TensorRef | Merge
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One expert's weight as a bundle gives it: `base + scale * mask * (merged - base)`.
+
+    Attributes:
+        merge: by a method whose output is a bundle.
+        expert: number of the expert.
+    """
+
+    merge: Merge
+    expert: int
+
+    @property
+    def info(self) -> TensorInfo:
+        """Dtype and shape of the merged tensor."""
+        return self.merge.output
+
+
+Operand = TensorRef | Merge | Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +153,8 @@ class Rows:
 class Difference:
     """The output is `minuend - subtrahend`: the dense correction of a stream.
 
-    A `Merge` operand counts as it is written, rounded to its own output dtype, so that the written
-    text weight plus the correction is the minuend.
+    A `Merge` that is subtracted counts as it is written, rounded to its own output dtype, so that
+    the written text weight plus the correction is the minuend.
     """
 
     output: TensorInfo
@@ -157,3 +178,58 @@ class Factors:
 
 
 Job = Copy | Merge | Rows | Difference | Factors
+Node = Operand | Fill | Job
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The operands that a node is computed from, in order."""
+    match node:
+        case Merge():
+            return node.experts if node.base is None else (node.base, *node.experts)
+        case Part():
+            return (node.merge,)
+        case Copy():
+            return (node.tensor,)
+        case Rows():
+            return node.pieces
+        case Difference():
+            return (node.minuend, node.subtrahend)
+        case Factors():
+            return tuple(piece.tensor for piece in node.pieces)
+        case Fill():
+            return () if node.mean_of is None else (node.mean_of,)
+        case TensorRef():
+            return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and all it is computed from, operands before what uses them."""
+    for child in children(node):
+        yield from walk(child)
+    yield node
+
+
+def references(node: Node) -> tuple[TensorRef, ...]:
+    """Every tensor that is read for a node, once per use."""
+    return tuple(found for found in walk(node) if isinstance(found, TensorRef))
+
+
+def merges(node: Node) -> tuple[Merge, ...]:
+    """Every merge within a node, inner ones first."""
+    return tuple(found for found in walk(node) if isinstance(found, Merge))
+
+
+def survey_of(merge: Merge) -> Survey:
+    """What the merge's method has to observe under its parameters."""
+    if merge.method.spec.num_passes <= 1:
+        return Survey(num_passes=0)
+    return cast(ObservingMethod, merge.method).survey(merge.parameters)
+
+
+def needs_whole(node: Node) -> bool:
+    """Whether a node can only be computed as a whole, not tile by tile."""
+    return any(
+        isinstance(found, Factors)
+        or (isinstance(found, Merge) and found.method.spec.granularity != "element")
+        for found in walk(node)
+    )

@@ -1,0 +1,56 @@
+"""What jobs cost, from headers alone: bytes to read, bytes to write, memory to work in."""
+
+from collections.abc import Sequence
+
+from omnicompose.merging.job import (
+    Copy,
+    Job,
+    Merge,
+    Node,
+    TensorRef,
+    merges,
+    needs_whole,
+    references,
+    survey_of,
+    walk,
+)
+
+FLOAT_BYTES = 4
+
+
+def bytes_read(job: Job) -> int:
+    """Bytes that a job reads from its sources, every pass counted."""
+    once = sum(ref.info.num_bytes for ref in references(job))
+    observed = sum(
+        survey_of(merge).num_passes * sum(ref.info.num_bytes for ref in references(merge))
+        for merge in merges(job)
+    )
+    return once + observed
+
+
+def bytes_written(jobs: Sequence[Job]) -> int:
+    """Tensor bytes of the output."""
+    return sum(job.output.num_bytes for job in jobs)
+
+
+def working_bytes(job: Job, tile_elements: int) -> int:
+    """Memory for the buffers and temporaries of one job."""
+    tile = min(job.output.num_elements, tile_elements)
+    held = job.output.num_elements if needs_whole(job) else tile
+    rounded = tile * job.output.dtype.itemsize
+    if isinstance(job, Copy):
+        return rounded + tile * job.tensor.info.dtype.itemsize
+    return rounded + FLOAT_BYTES * held + sum(_node_bytes(n, held, tile) for n in walk(job))
+
+
+def _node_bytes(node: Node, held: int, tile: int) -> int:
+    """Memory of one operand: its fp32 values, and what making them takes."""
+    match node:
+        case TensorRef():
+            scratch = node.source.scratch_bytes(node.name, tile)
+            return FLOAT_BYTES * held + tile * node.info.dtype.itemsize + scratch
+        case Merge():
+            # The result, a delta and a temporary per expert, and a sign, sum and count at most.
+            return FLOAT_BYTES * held * (2 * len(node.experts) + 4)
+        case _:
+            return FLOAT_BYTES * held

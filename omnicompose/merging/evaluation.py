@@ -1,0 +1,260 @@
+"""Values of jobs, tile by tile: everything in fp32, nothing rounded before the output."""
+
+from collections.abc import Mapping
+
+import torch
+
+from omnicompose.errors import MergeError
+from omnicompose.merging.finite import check_finite
+from omnicompose.merging.job import (
+    Copy,
+    Difference,
+    Factors,
+    Fill,
+    Job,
+    Merge,
+    Node,
+    Part,
+    Rows,
+    TensorRef,
+    merges,
+    needs_whole,
+    survey_of,
+)
+from omnicompose.merging.method import (
+    BundleMethod,
+    LowRank,
+    MergeContext,
+    ObservingMethod,
+    TensorGroup,
+)
+from omnicompose.merging.statistics import Statistics, add_statistics
+from omnicompose.merging.workspace import Workspace
+
+MEAN_BLOCK_ELEMENTS = 1 << 16
+"""Rows are averaged in blocks of this size whatever the tiles, so that tiles change no byte."""
+
+
+class Evaluator:
+    """Computes the nodes of one job at a time, in the buffers of one thread."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        tile_elements: int,
+        *,
+        allow_nonfinite: bool,
+        device: torch.device,
+    ) -> None:
+        """Work in `workspace`, reading at most `tile_elements` at a time."""
+        self._workspace = workspace
+        self._tile_elements = tile_elements
+        self._allow_nonfinite = allow_nonfinite
+        self._device = device
+        self._known: Mapping[int, Statistics] = {}
+        self._statistics: dict[int, Statistics] = {}
+        self._mean_rows: dict[int, torch.Tensor] = {}
+
+    def begin(self, job: Job, known: Mapping[int, Statistics], until: Merge | None = None) -> None:
+        """Gather the statistics that the merges of a job need.
+
+        Args:
+            job: what will be computed next.
+            known: statistics that span the whole model, by identity of the merge.
+            until: go no further than what this merge of the job is computed from.
+        """
+        self._mean_rows.clear()
+        self._statistics.clear()
+        self._known = known
+        for merge in merges(job if until is None else until):
+            survey = survey_of(merge)
+            if survey.num_passes and survey.scope == "tensor":
+                earlier: Statistics = {}
+                for observe_pass in range(survey.num_passes):
+                    earlier = {**earlier, **self.observe(merge, earlier, observe_pass)}
+                self._statistics[id(merge)] = earlier
+
+    def end(self) -> None:
+        """Forget the job, and give back the memory of whole tensors."""
+        self._statistics.clear()
+        self._mean_rows.clear()
+        self._workspace.shrink(self._tile_elements)
+
+    def _context(self, merge: Merge) -> MergeContext:
+        found = self._statistics.get(id(merge)) or self._known.get(id(merge), {})
+        return _context(merge, found)
+
+    def observe(self, merge: Merge, earlier: Statistics, observe_pass: int) -> Statistics:
+        """Statistics of one pass, added up over the tiles of one merge, in their order."""
+        method: ObservingMethod = merge.method  # type: ignore[assignment]  # survey_of vouches
+        context = _context(merge, earlier)
+        total: dict[str, torch.Tensor] = {}
+        size = merge.output.num_elements
+        step = size if needs_whole(merge) else self._tile_elements
+        for start in range(0, size, max(step, 1)):
+            self._workspace.reset()
+            group = self._group(merge, start, min(step, size - start))
+            add_statistics(total, method.observe(group, context, observe_pass))
+        return total
+
+    def values(self, job: Job, start: int, count: int) -> torch.Tensor:
+        """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""
+        self._workspace.reset()
+        values = self._node(job, start, count)
+        if not self._allow_nonfinite:
+            check_finite(values, job.output, "the result", start)
+        return values
+
+    def _node(self, node: Node, start: int, count: int) -> torch.Tensor:
+        match node:
+            case TensorRef():
+                return self._read(node, start, count)
+            case Merge():
+                return self._merged(node, start, count)
+            case Part():
+                return self._part(node, start, count)
+            case Difference():
+                return self._difference(node, start, count)
+            case Rows():
+                return self._rows(node, start, count)
+            case Factors():
+                return self._factors(node)
+            case Fill() | Copy():
+                raise AssertionError("filled by _rows; copies are not computed")
+
+    def _read(self, ref: TensorRef, start: int, count: int) -> torch.Tensor:
+        """Read by tiles, so that a whole tensor is never held in its stored dtype too."""
+        info = ref.info
+        values = self._workspace.take(torch.float32, count)
+        direct = info.dtype == torch.float32 and self._device.type == "cpu"
+        step = min(self._tile_elements, count)
+        stored = None if direct else self._workspace.take(info.dtype, step, on_host=True)
+        for position in range(0, count, max(step, 1)):
+            part = values[position : position + step]
+            piece = part if stored is None else stored[: part.numel()]
+            ref.source.read_into(ref.name, ref.start + start + position, piece)
+            if stored is not None:
+                part.copy_(piece)
+            if not self._allow_nonfinite:
+                check_finite(part, info, _where(ref), start + position)
+        return values
+
+    def _merged(self, merge: Merge, start: int, count: int) -> torch.Tensor:
+        group = self._group(merge, start, count)
+        merged = merge.method.merge(group, self._context(merge))
+        if merged.shape != group.experts[0].shape:
+            raise MergeError(
+                f"tensor '{merge.output.name}': method {merge.method.spec.name} gave "
+                f"{list(merged.shape)}; expected {list(group.experts[0].shape)}. "
+                "This is a mistake of the method: report it."
+            )
+        return merged.reshape(-1)
+
+    def _group(self, merge: Merge, start: int, count: int) -> TensorGroup:
+        shape = merge.output.shape
+        whole = merge.method.spec.granularity != "element"
+        form = shape if whole else (count,)
+        base = None if merge.base is None else self._node(merge.base, start, count)
+        experts = (self._node(expert, start, count) for expert in merge.experts)
+        return TensorGroup(
+            name=merge.key or merge.output.name,
+            role=merge.role,
+            layer=merge.layer,
+            num_layers=merge.num_layers,
+            shape=shape,
+            base=None if base is None else base.view(form),
+            experts=tuple(expert.view(form) for expert in experts),
+            expert_names=merge.expert_names,
+            weights=merge.weights,
+            offset=start,
+            factors=self._low_rank(merge) if merge.use_factors else (),
+        )
+
+    def _low_rank(self, merge: Merge) -> tuple[LowRank | None, ...]:
+        found = (
+            expert.source.factors(expert.name) if isinstance(expert, TensorRef) else None
+            for expert in merge.experts
+        )
+        return tuple(None if f is None else _to_device(f, self._device) for f in found)
+
+    def _part(self, part: Part, start: int, count: int) -> torch.Tensor:
+        """The bundle's shared delta through one expert's mask, on the base."""
+        merge = part.merge
+        method: BundleMethod = merge.method  # type: ignore[assignment]  # its spec says bundle
+        context = self._context(merge)
+        group = self._group(merge, start, count)
+        assert group.base is not None
+        own = method.expert_part(group, context, part.expert)
+        shared = (method.merge(group, context) - group.base) * own.mask
+        return torch.add(group.base, shared, alpha=own.scale).reshape(-1)
+
+    def _difference(self, job: Difference, start: int, count: int) -> torch.Tensor:
+        minuend = self._node(job.minuend, start, count)
+        subtrahend = self._node(job.subtrahend, start, count)
+        if isinstance(job.subtrahend, Merge):
+            subtrahend = subtrahend.to(job.subtrahend.output.dtype).to(torch.float32)
+        return minuend - subtrahend
+
+    def _rows(self, job: Rows, start: int, count: int) -> torch.Tensor:
+        values = self._workspace.take(torch.float32, count)
+        width = job.output.num_elements // max(job.output.shape[0], 1)
+        first = 0
+        for piece in job.pieces:
+            rows = piece.num_rows if isinstance(piece, Fill) else piece.info.shape[0]
+            begin, end = max(start, first), min(start + count, first + rows * width)
+            if begin < end:
+                target = values[begin - start : end - start]
+                mark = self._workspace.mark()
+                if isinstance(piece, Fill):
+                    self._fill(target, piece, begin - first, width)
+                else:
+                    target.copy_(self._node(piece, begin - first, end - begin))
+                self._workspace.rewind(mark)
+            first += rows * width
+        return values
+
+    def _fill(self, target: torch.Tensor, fill: Fill, start: int, width: int) -> None:
+        if fill.mean_of is None:
+            target.zero_()
+            return
+        row = self._mean_rows.get(id(fill))
+        if row is None:
+            row = self._mean_rows[id(fill)] = self._mean_row(fill.mean_of, width)
+        columns = torch.arange(start, start + target.numel(), device=row.device) % width
+        target.copy_(row[columns])
+
+    def _mean_row(self, ref: TensorRef, width: int) -> torch.Tensor:
+        rows = ref.info.shape[0]
+        step = max(1, MEAN_BLOCK_ELEMENTS // max(width, 1))
+        total = torch.zeros(width, dtype=torch.float64, device=self._device)
+        for row in range(0, rows, step):
+            mark, taken = self._workspace.mark(), min(step, rows - row)
+            block = self._read(ref, row * width, taken * width).view(taken, width)
+            total += block.sum(dim=0, dtype=torch.float64)
+            self._workspace.rewind(mark)
+        return (total / max(rows, 1)).to(torch.float32)
+
+    def _factors(self, job: Factors) -> torch.Tensor:
+        values = self._workspace.take(torch.float32, job.output.num_elements)
+        target, first = values.view(job.output.shape), 0
+        for piece in job.pieces:
+            mark, info = self._workspace.mark(), piece.tensor.info
+            factor = self._read(piece.tensor, 0, info.num_elements).view(info.shape)
+            rank = info.shape[job.axis]
+            torch.mul(factor, piece.scale, out=target.narrow(job.axis, first, rank))
+            first += rank
+            self._workspace.rewind(mark)
+        return values
+
+
+def _context(merge: Merge, statistics: Statistics) -> MergeContext:
+    return MergeContext(parameters=merge.parameters, seed=merge.seed, statistics=statistics)
+
+
+def _where(ref: TensorRef) -> str:
+    place = ref.source.byte_range(ref.name)
+    return ref.source.label if place is None else str(place.path)
+
+
+def _to_device(factors: LowRank, device: torch.device) -> LowRank:
+    return LowRank(A=factors.A.to(device), B=factors.B.to(device), scale=factors.scale)

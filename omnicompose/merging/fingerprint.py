@@ -1,0 +1,82 @@
+"""A hash per job: whether an interrupted merge may go on with what it finds."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from omnicompose.errors import SourceError
+from omnicompose.merging.job import Copy, Difference, Factors, Fill, Job, Merge, Node, Part, Rows
+from omnicompose.merging.job import TensorRef as Ref
+from omnicompose.tensors.source import TensorInfo, TensorSource
+
+Description = list[object]
+
+
+def job_hashes(jobs: Sequence[Job]) -> dict[str, str]:
+    """One hash per output tensor, of the job and of the state of its inputs' files.
+
+    Raises:
+        SourceError: an input file is gone.
+    """
+    files: dict[int, str] = {}
+    return {job.output.name: _hash(_describe(job, files)) for job in jobs}
+
+
+def _hash(description: object) -> str:
+    text = json.dumps(description, sort_keys=True, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _describe(node: Node, files: dict[int, str]) -> Description:
+    match node:
+        case Ref():
+            rows = [node.first_row, node.num_rows]
+            return ["read", _files(node.source, files), node.name, *rows]
+        case Merge():
+            return ["merge", *_describe_merge(node, files)]
+        case Part():
+            return ["part", _describe(node.merge, files), node.expert]
+        case Fill():
+            mean_of = None if node.mean_of is None else _describe(node.mean_of, files)
+            return ["fill", node.num_rows, mean_of]
+        case Copy():
+            return ["copy", _info(node.output), _describe(node.tensor, files)]
+        case Rows():
+            return ["rows", _info(node.output), [_describe(p, files) for p in node.pieces]]
+        case Difference():
+            operands = [_describe(operand, files) for operand in (node.minuend, node.subtrahend)]
+            return ["difference", _info(node.output), operands]
+        case Factors():
+            pieces = [[_describe(piece.tensor, files), piece.scale] for piece in node.pieces]
+            return ["factors", _info(node.output), node.axis, pieces]
+
+
+def _describe_merge(merge: Merge, files: dict[int, str]) -> Description:
+    return [
+        _info(merge.output),
+        merge.method.spec.name,
+        merge.parameters,
+        None if merge.base is None else _describe(merge.base, files),
+        [_describe(expert, files) for expert in merge.experts],
+        [merge.expert_names, merge.weights],
+        [merge.role, merge.layer, merge.num_layers],
+        [merge.seed, merge.key, merge.use_factors],
+    ]
+
+
+def _info(info: TensorInfo) -> Description:
+    return [info.name, str(info.dtype), info.shape]
+
+
+def _files(source: TensorSource, known: dict[int, str]) -> str:
+    """Name, size and time of a source's files; hashing all inputs would cost a read of them."""
+    if id(source) not in known:
+        facts: Description = [source.label]
+        for path in source.files():
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise SourceError(f"{path}: {error.strerror}. Restore the file.") from error
+            facts.append([path.name, status.st_size, status.st_mtime_ns])
+        known[id(source)] = _hash(facts)
+    return known[id(source)]

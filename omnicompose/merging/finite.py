@@ -1,0 +1,59 @@
+"""The policy on NaN and infinities: refused, with the place of the first one."""
+
+import math
+
+import torch
+
+from omnicompose.errors import MergeError
+from omnicompose.tensors.source import TensorInfo
+
+
+def check_finite(values: torch.Tensor, info: TensorInfo, where: str, start: int) -> None:
+    """Refuse a tile with a NaN or an infinity.
+
+    Args:
+        values: flat tile, floating point.
+        info: of the whole tensor.
+        where: the file or source it is from.
+        start: flat index of the tile's first element.
+
+    Raises:
+        MergeError: naming tensor, file, value and index.
+    """
+    # One sum is far cheaper than a test per element; it is not finite if any element is not.
+    # It may overflow over finite elements, so the slow test has the last word.
+    if math.isfinite(float(values.sum())):
+        return
+    bad = (~torch.isfinite(values)).nonzero()
+    if not bad.numel():
+        return
+    first = int(bad[0])
+    raise MergeError(
+        f"{where}: tensor '{info.name}': found {float(values[first])} at index "
+        f"{index_in(info.shape, start + first)}; expected finite numbers. "
+        "Mend the input, or let such numbers through with --allow-nonfinite."
+    )
+
+
+def check_rounding(rounded: torch.Tensor, info: TensorInfo, start: int) -> None:
+    """Refuse a tile that became infinite only by rounding to the output's dtype.
+
+    Raises:
+        MergeError: naming tensor, dtype and index.
+    """
+    bad = (~torch.isfinite(rounded.to(torch.float32))).nonzero()
+    if bad.numel():
+        raise MergeError(
+            f"output tensor '{info.name}': found a value beyond the range of {info.dtype} at index "
+            f"{index_in(info.shape, start + int(bad[0]))}; expected values within it. "
+            "Choose dtype: bfloat16 or float32 in the recipe."
+        )
+
+
+def index_in(shape: tuple[int, ...], flat: int) -> list[int]:
+    """The index along every axis of a flat index."""
+    index: list[int] = []
+    for size in reversed(shape):
+        flat, position = divmod(flat, size)
+        index.insert(0, position)
+    return index

@@ -1,0 +1,100 @@
+"""One finished output tensor: computed or copied tile by tile, rounded once, hashed, written."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+
+import torch
+
+from omnicompose.merging.evaluation import Evaluator
+from omnicompose.merging.finite import check_rounding
+from omnicompose.merging.job import Copy, Job, needs_whole
+from omnicompose.merging.options import EngineOptions
+from omnicompose.merging.parallel import Stopped
+from omnicompose.merging.statistics import Statistics
+from omnicompose.merging.workspace import Workspace
+from omnicompose.tensors.source import tensor_bytes
+from omnicompose.tensors.writer import OutputFolder, Place
+
+NARROW_DTYPES = frozenset(
+    {torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu}
+)
+"""Dtypes whose range a finite fp32 result may well exceed."""
+
+Sink = Callable[[int, torch.Tensor], None]
+
+
+class TensorWriter:
+    """Writes tensors, one at a time, in the buffers of one thread."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        folder: OutputFolder,
+        workspace: Workspace,
+        stop: threading.Event,
+        options: EngineOptions,
+    ) -> None:
+        """Compute with `evaluator`, whose buffers are those of `workspace`, until `stop` is set."""
+        self._evaluator, self._folder, self._workspace = evaluator, folder, workspace
+        self._stop = stop
+        self._tile_elements = options.tile_elements
+        self._allow_nonfinite = options.allow_nonfinite
+
+    def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> str:
+        """Write the tensor of a job; the sha256 of its bytes.
+
+        Raises:
+            MergeError: the result is not finite, or the disk refuses.
+            SourceError: an input cannot be read.
+        """
+        running = hashlib.sha256()
+
+        def sink(position: int, rounded: torch.Tensor) -> None:
+            if self._stop.is_set():
+                raise Stopped
+            data = tensor_bytes(rounded)
+            running.update(data)
+            self._folder.write(place, position * rounded.itemsize, data)
+
+        if isinstance(job, Copy):
+            self._copy(job, sink)
+        else:
+            self._compute(job, known, sink)
+        return running.hexdigest()
+
+    def _copy(self, job: Copy, sink: Sink) -> None:
+        """Equal dtypes: the very bytes, through a tile because their hash is due anyway."""
+        info = job.tensor.info
+        for start, count in _tiles(info.num_elements, self._tile_elements):
+            self._workspace.reset()
+            stored = self._workspace.take(info.dtype, count, on_host=True)
+            job.tensor.source.read_into(job.tensor.name, job.tensor.start + start, stored)
+            if info.dtype == job.output.dtype:
+                sink(start, stored)
+                continue
+            cast = self._workspace.take(job.output.dtype, count, on_host=True)
+            cast.copy_(stored)
+            if not self._allow_nonfinite and bool(torch.isfinite(stored).all()):
+                check_rounding(cast, job.output, start)
+            sink(start, cast)
+
+    def _compute(self, job: Job, known: Mapping[int, Statistics], sink: Sink) -> None:
+        self._evaluator.begin(job, known)
+        size = job.output.num_elements
+        for start, count in _tiles(size, size if needs_whole(job) else self._tile_elements):
+            values = self._evaluator.values(job, start, count)
+            rounded = self._workspace.take(
+                job.output.dtype, min(count, self._tile_elements), on_host=True
+            )
+            for position, piece_count in _tiles(count, self._tile_elements):
+                piece = rounded[:piece_count]
+                piece.copy_(values[position : position + piece_count])
+                if not self._allow_nonfinite and job.output.dtype in NARROW_DTYPES:
+                    check_rounding(piece, job.output, start + position)
+                sink(start + position, piece)
+        self._evaluator.end()
+
+
+def _tiles(size: int, tile: int) -> list[tuple[int, int]]:
+    return [(start, min(tile, size - start)) for start in range(0, size, max(tile, 1))]
