@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -57,8 +58,14 @@ def _show_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
+def _show_rows(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_json: bool) -> None:
+    from omnicompose.tables import rows_table
+
+    _show_json(rows) if as_json else _show(rows_table(rows, columns))
+
+
 def _say(line: str) -> None:
-    Console(stderr=True).print(line, markup=False, highlight=False)
+    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -86,10 +93,10 @@ def inspect(
 ) -> None:
     """Show what a model or expert is made of, from its headers alone."""
     from omnicompose.experts import inspect_source
-    from omnicompose.tables import inspection_table
+    from omnicompose.tables import fields_table
 
-    inspection = inspect_source(source)
-    _show_json(inspection.to_json()) if as_json else _show(inspection_table(inspection.to_json()))
+    found = inspect_source(source).to_json()
+    _show_json(found) if as_json else _show(fields_table(found))
 
 
 @app.command()
@@ -227,10 +234,9 @@ def evaluate(
 
 def _list_tasks(as_json: bool) -> None:
     from omnicompose.evaluation import TASKS
-    from omnicompose.tables import rows_table
 
     rows = [task.spec.to_dict() for task in TASKS.values()]
-    _show_json(rows) if as_json else _show(rows_table(rows, ("name", "summary", "chance")))
+    _show_rows(rows, ("name", "summary", "chance"), as_json)
 
 
 @app.command()
@@ -263,13 +269,12 @@ def methods(
 def families(as_json: AsJson = False) -> None:
     """List the model architectures that experts may have."""
     from omnicompose.families import FAMILIES
-    from omnicompose.tables import rows_table
 
     rows = [
         {"architecture": name, "modalities": ", ".join(family.encoders) or "text"}
         for name, family in FAMILIES.items()
     ]
-    _show_json(rows) if as_json else _show(rows_table(rows, ("architecture", "modalities")))
+    _show_rows(rows, ("architecture", "modalities"), as_json)
 
 
 @zoo_app.callback(invoke_without_command=True)
@@ -282,14 +287,13 @@ def _zoo(ctx: typer.Context, as_json: AsJson = False) -> None:
 @zoo_app.command("list")
 def zoo_list(as_json: AsJson = False) -> None:
     """List the shipped models."""
-    from omnicompose.tables import rows_table
     from omnicompose.zoo.catalog import ZOO, zoo_bytes
 
     rows = [
         {"name": f"zoo:{name}", "bytes": zoo_bytes(name), "summary": summary}
         for name, summary in ZOO.items()
     ]
-    _show_json(rows) if as_json else _show(rows_table(rows, ("name", "bytes", "summary")))
+    _show_rows(rows, ("name", "bytes", "summary"), as_json)
 
 
 @zoo_app.command("path")

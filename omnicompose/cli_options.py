@@ -23,16 +23,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
 Memory = Annotated[
     int,
     typer.Option(
-        "--memory",
-        parser=_to_bytes,
-        metavar="SIZE",
-        help="Budget for buffers.",
-        show_default="2GiB",
+        "--memory", parser=_to_bytes, metavar="SIZE", help="For buffers.", show_default="2GiB"
     ),
 ]
 DEFAULT_MEMORY = 2 * 1024**3

@@ -1,0 +1,144 @@
+"""The whole story on the shipped zoo: compose, evaluate, compare, ask; about a minute on two cores.
+
+Everything goes through the functions that users call; nothing here is known to them in advance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnicompose.errors import SourceError
+from omnicompose.quickstart_result import Asked, QuickstartResult
+from omnicompose.shelf import config_path
+
+if TYPE_CHECKING:
+    from omnicompose.evaluation.line import Line
+    from omnicompose.evaluation.results import Results
+
+MODALITIES = ("image", "audio", "video")
+REGIMES = ("standard", "stressed")
+QUESTIONS = 400
+"""Per set of modalities."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One evaluation of one composite.
+
+    Attributes:
+        config: the shipped recipe, without its suffix.
+        results: the folder of its results below the output folder.
+        tasks: what is asked.
+        modalities: with what shown.
+    """
+
+    config: str
+    results: str
+    tasks: tuple[str, ...]
+    modalities: tuple[str, ...] = ("all",)
+
+
+def experiments() -> tuple[Experiment, ...]:
+    """Composites together and with parts taken away; every expert alone on its own task."""
+    own = tuple(f"zoo/{modality}" for modality in MODALITIES)
+    together = [
+        Experiment(
+            config="naive-standard",
+            results="naive-standard-mcub",
+            tasks=("zoo/mcub",),
+            modalities=("all", *MODALITIES, "none", "captions"),
+        ),
+        Experiment(config="naive-stressed", results="naive-stressed-mcub", tasks=("zoo/mcub",)),
+    ]
+    retained = [
+        Experiment(config=f"naive-{regime}", results=f"naive-{regime}-own", tasks=own)
+        for regime in REGIMES
+    ]
+    alone = [
+        Experiment(config=name, results=name, tasks=(f"zoo/{modality}",))
+        for regime in REGIMES
+        for modality in MODALITIES
+        for name in (f"{modality}-alone-{regime}",)
+    ]
+    return (*together, *retained, *alone)
+
+
+def run_quickstart(out: Path, *, say: Say, num_questions: int = QUESTIONS) -> QuickstartResult:
+    """Compose the zoo's experts, evaluate, write reports, ask one question.
+
+    Args:
+        out: folder for composites (`models/`), results (`results/`) and the table (`table.md`).
+        say: takes one line of progress.
+        num_questions: per set of modalities.
+
+    Raises:
+        SourceError: a shipped file is not what it was.
+        ExportError: the output folder exists.
+    """
+    from omnicompose.export import refuse_existing
+
+    refuse_existing(out, overwrite=False)
+    _verify()
+    _compose_all(out, say)
+    results = _evaluate_all(out, say, num_questions)
+    say("ask naive-standard about a picture, a sound and a clip")
+    result = QuickstartResult(out=out, results=results, asked=_ask(out))
+    (out / "table.md").write_text(result.markdown(), encoding="utf-8")
+    return result
+
+
+def _verify() -> None:
+    from omnicompose.zoo.catalog import verify_zoo
+
+    if problems := verify_zoo():
+        raise SourceError("\n".join(problems))
+
+
+def _compose_all(out: Path, say: Say) -> None:
+    from omnicompose.composer import compose
+
+    for config in dict.fromkeys(experiment.config for experiment in experiments()):
+        say(f"compose {config}")
+        compose(config_path(f"{config}.yaml"), out / "models" / config)
+
+
+def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "Results"]:
+    from omnicompose.evaluation import EvaluationOptions, evaluate, write_report
+
+    found = {}
+    for experiment in experiments():
+        say(f"evaluate {experiment.config} on {', '.join(experiment.tasks)}")
+        folder = out / "results" / experiment.results
+        options = EvaluationOptions(
+            out_dir=folder,
+            modalities=experiment.modalities,
+            scores=("letter",),
+            limit=num_questions,
+        )
+        model_dir = out / "models" / experiment.config
+        found[experiment.results] = evaluate(model_dir, experiment.tasks, options)
+        write_report(folder)
+    return found
+
+
+def _ask(out: Path) -> Asked:
+    """Ask the standard composite one question of three modalities from its own evaluation."""
+    from omnicompose.ask import ask
+    from omnicompose.evaluation.scoring import samples_path
+
+    results = out / "results" / "naive-standard-mcub"
+    line = _first_question(samples_path(results, "zoo/mcub"))
+    media = [(medium.modality, results / medium.uri) for medium in line.media]
+    answer = ask(out / "models" / "naive-standard", line.question, media)
+    right = line.choices["ABCD".index(line.target)]
+    return Asked(answer=answer, right=f"{line.target}. {right}")
+
+
+def _first_question(samples: Path) -> "Line":
+    from omnicompose.evaluation.line import Line
+
+    lines = map(Line.model_validate_json, samples.read_text(encoding="utf-8").splitlines())
+    return next(line for line in lines if line.subset == line.group == "+".join(MODALITIES))

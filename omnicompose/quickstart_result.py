@@ -1,0 +1,179 @@
+"""What the quickstart found, as tables: together against each part, kept, and lost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from omnicompose.ask import Answer
+
+if TYPE_CHECKING:
+    from omnicompose.evaluation.results import Complementarity, Results, Row
+    from omnicompose.evaluation.statistics import Estimate
+
+ALL = "image+audio+video"
+TOGETHER = "What do a picture, a sound and a clip have in common? (zoo/mcub, %)"
+RETENTION = "What is left of each expert on its own task (%)"
+SHOWN = {
+    ALL: "all three",
+    "image": "the picture alone",
+    "audio": "the sound alone",
+    "video": "the clip alone",
+    "none": "the text alone",
+    "captions": "captions in place of media (oracle)",
+}
+
+Cells = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One question put to the composite.
+
+    Attributes:
+        answer: what came back.
+        right: the right option.
+    """
+
+    answer: Answer
+    right: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickstartResult:
+    """Everything that the quickstart measured.
+
+    Attributes:
+        out: where models, results and reports lie.
+        results: of every experiment, by the name of its folder.
+        asked: one cross-modal question.
+    """
+
+    out: Path
+    results: Mapping[str, "Results"]
+    asked: Asked
+
+    def tables(self) -> Iterator[tuple[str, Cells, list[Cells]]]:
+        """Title, header and rows of each table."""
+        header = ("composite", "shown", "n", "score", "95 % interval", "all three minus this")
+        yield TOGETHER, header, self._together()
+        header = ("expert", "regime", "n", "alone", "in the composite", "kept")
+        yield RETENTION, header, self._retention()
+
+    def render(self) -> RenderableType:
+        """Tables, the question and where everything lies, for a terminal."""
+        return Group(*map(_table, self.tables()), Text(self._question()), Text(self._places()))
+
+    def markdown(self) -> str:
+        """The tables for a page."""
+        parts = []
+        for title, header, rows in self.tables():
+            lines = [_line(header), _line(["---"] * len(header)), *map(_line, rows)]
+            parts.append("\n".join([f"{title}:", "", *lines]))
+        return "\n\n".join(parts) + "\n"
+
+    def _together(self) -> list[Cells]:
+        rows = {row.subset: row for row in self._rows("naive-standard-mcub", "zoo/mcub")}
+        gains = self._gains()
+        found: list[Cells] = [
+            ("NaiveMC, standard", shown, *_score(rows[subset]), _known(gains.get(subset)))
+            for subset, shown in SHOWN.items()
+        ]
+        stressed = self._rows("naive-stressed-mcub", "zoo/mcub")
+        found += [
+            ("NaiveMC, stressed", SHOWN[ALL], *_score(row), "")
+            for row in stressed
+            if row.subset == ALL
+        ]
+        return found
+
+    def _gains(self) -> Mapping[str, "Estimate"]:
+        return {
+            modality: gain.difference
+            for entry in self._complementarity()
+            if entry.group == ALL and entry.score == "letter"
+            for modality, gain in entry.gains.items()
+        }
+
+    def _complementarity(self) -> Sequence["Complementarity"]:
+        return self.results["naive-standard-mcub"].tasks["zoo/mcub"].complementarity
+
+    def _retention(self) -> list[Cells]:
+        return [
+            self._kept(modality, regime)
+            for regime in ("standard", "stressed")
+            for modality in ("image", "audio", "video")
+        ]
+
+    def _kept(self, modality: str, regime: str) -> Cells:
+        task = f"zoo/{modality}"
+        (alone,) = self._full(f"{modality}-alone-{regime}", task)
+        (together,) = self._full(f"naive-{regime}-own", task)
+        before, after = alone.accuracy.value, together.accuracy.value
+        kept = f"{100 * after / before:.1f}" if before and after is not None else ""
+        return (
+            modality,
+            regime,
+            str(alone.n),
+            _known(alone.accuracy),
+            _known(together.accuracy),
+            kept,
+        )
+
+    def _full(self, name: str, task: str) -> list["Row"]:
+        rows = self.results[name].tasks[task].rows
+        return [row for row in rows if row.score == "letter" and row.is_full]
+
+    def _rows(self, name: str, task: str) -> list["Row"]:
+        rows = self.results[name].tasks[task].rows
+        return [row for row in rows if row.score == "letter" and row.group == ALL]
+
+    def _question(self) -> str:
+        answer = self.asked.answer
+        shown = "\n".join(
+            f"  {item.modality}: {item.path} ({item.num_tokens} tokens, {item.stream} stream)"
+            for item in answer.inputs
+        )
+        return (
+            f"\nAsked with\n{shown}\n{answer.question}\n"
+            f"-> {answer.answer}   (right: {self.asked.right})"
+        )
+
+    def _places(self) -> str:
+        report = self.out / "results" / "naive-standard-mcub" / "report.html"
+        model = self.out / "models" / "naive-standard"
+        return f"\nThe composite lies in {model}, its report in {report}."
+
+
+def _table(parts: tuple[str, Cells, list[Cells]]) -> Table:
+    title, header, rows = parts
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _score(row: "Row") -> Cells:
+    return str(row.n), _percent(row.accuracy.value), _interval(row.accuracy)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _known(estimate: "Estimate | None") -> str:
+    return f"{_percent(estimate.value)} {_interval(estimate)}" if estimate else ""
+
+
+def _interval(estimate: "Estimate") -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _line(cells: Cells) -> str:
+    return f"| {' | '.join(cells)} |"
