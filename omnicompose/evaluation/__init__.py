@@ -1,1 +1,24 @@
-"""Does it understand modalities together? Tasks, scoring, statistics and reports."""
+"""Does it understand modalities together? Benchmarks, scoring, statistics and reports.
+
+    results = evaluate(Path("omni"), ["zoo/mcub"], EvaluationOptions(out_dir=Path("results")))
+    write_report(Path("results"))
+
+Importing this loads no torch; `evaluate` does.
+"""
+
+from omnicompose.evaluation.evaluate import evaluate, evaluate_share
+from omnicompose.evaluation.options import EvaluationOptions
+from omnicompose.evaluation.results import Results
+from omnicompose.evaluation.runner import Share
+from omnicompose.evaluation.scoring import score
+from omnicompose.evaluation.tasks import TASKS
+
+__all__ = [
+    "TASKS",
+    "EvaluationOptions",
+    "Results",
+    "Share",
+    "evaluate",
+    "evaluate_share",
+    "score",
+]

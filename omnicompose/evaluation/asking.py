@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def _blank_line(run: Run, way: tuple[Sample, Subset], prompt: Prompt, score: Sco
     )
 
 
+@cache
 def _record(medium: Medium, out_dir: Path) -> MediumRecord:
     """Media inside the results folder are named relative to it, so that the folder can move."""
     inside = medium.path.is_relative_to(out_dir)

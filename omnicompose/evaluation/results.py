@@ -55,7 +55,7 @@ class RunFacts(BaseModel):
     limit: int | None
     batch_size: int
     seed: int
-    environment: dict[str, str]
+    environment: dict[str, str | None]
 
 
 class Row(BaseModel):

@@ -105,10 +105,8 @@ def bootstrap(scores: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
     low = high = None
     if stderr is not None:
         generator = np.random.default_rng(seed)
-        draws = generator.multinomial(
-            len(sums), np.full(len(sums), 1 / len(sums)), size=BOOTSTRAP_DRAWS
-        )
-        means = (draws @ sums) / (draws @ counts)
+        drawn = generator.integers(len(sums), size=(BOOTSTRAP_DRAWS, len(sums)))
+        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
         low, high = (float(q) for q in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return Estimate(
         value=float(values.mean()) if len(values) else None,

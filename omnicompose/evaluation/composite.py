@@ -1,0 +1,203 @@
+"""A composite that answers: the folder opened as any user would, prompts tokenised once.
+
+The processor alone knows preprocessing, chat template and placeholders. To ask one question with
+eight subsets without preparing its media eight times, prompts are put together here from the
+processor's own text and the cached embeddings; the first prompt of every kind is held against what
+the processor itself makes of it.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+
+from omnicompose.errors import EvaluationError
+from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
+from omnicompose.evaluation.batches import expand_placeholders, make_batch
+from omnicompose.evaluation.embeddings import EmbeddingCache
+from omnicompose.evaluation.letters import DECIMALS, letter_token_ids
+from omnicompose.evaluation.loaded import ComposedModel, Message, Processor
+from omnicompose.evaluation.sample import Medium
+from omnicompose.evaluation.subsets import Content
+from omnicompose.modalities import MODALITIES
+
+
+class Composite:
+    """A loaded composite as an `Answerer`.
+
+    Attributes:
+        digest: of the folder it was loaded from.
+        dtype: of the computation.
+        cache: embeddings of media by content.
+    """
+
+    def __init__(
+        self,
+        model: ComposedModel,
+        processor: Processor,
+        placeholder_ids: dict[str, int],
+        identity: tuple[str, str],
+    ) -> None:
+        """Wrap a loaded model; see `loading.load_composite`.
+
+        Args:
+            model: the model, in evaluation mode.
+            processor: its processor.
+            placeholder_ids: per modality of the model, the token that stands for its media.
+            identity: digest and dtype.
+        """
+        self.digest, self.dtype = identity
+        self.cache = EmbeddingCache(self._encode)
+        self._model, self._processor = model, processor
+        self._placeholder_ids = placeholder_ids
+        self._checked: set[tuple[str, ...]] = set()
+        self._letter_ids: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def render(self, contents: Sequence[Content]) -> list[str]:
+        """The exact prompt of each user turn."""
+        texts = self._processor.apply_chat_template(
+            [_messages(content) for content in contents],
+            add_generation_prompt=True,
+            tokenize=False,
+            return_dict=False,
+        )
+        return cast(list[str], texts)
+
+    def prepare(self, prompts: Sequence[Prompt]) -> list[Prepared | Unreadable]:
+        """Tokenise, and encode media that were not encoded before.
+
+        Raises:
+            EvaluationError: a modality that the model lacks, or a prompt that differs from what the
+                processor makes of the same turn.
+        """
+        self._check_modalities(prompts)
+        embedded = self.cache.embed([medium for prompt in prompts for medium in prompt.media])
+        token_ids = self._tokenize([prompt.text for prompt in prompts])
+        return [
+            self._prepare_one(prompt, ids, embedded)
+            for prompt, ids in zip(prompts, token_ids, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def letter_log_likelihoods(
+        self, batch: Sequence[Prepared], num_letters: int
+    ) -> list[tuple[float, ...]]:
+        """Log-probability of the letters A, B, ... as the token behind each prompt."""
+        inputs = make_batch(batch, self._pad_id, self._model.device)
+        output = self._model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
+        log_probabilities = output.logits[:, -1].float().log_softmax(-1).cpu()
+        return [
+            _rounded(row[self._spelled(prompt, num_letters)].logsumexp(0))
+            for row, prompt in zip(log_probabilities, batch, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
+        """Greedy replies."""
+        inputs = make_batch(batch, self._pad_id, self._model.device)
+        sequences = self._model.generate(
+            **inputs._asdict(),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=self._pad_id,
+        )
+        said = sequences[:, inputs.input_ids.shape[1] :]
+        return self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+
+    @property
+    def _pad_id(self) -> int:
+        tokenizer = self._processor.tokenizer
+        return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+
+    @torch.inference_mode()
+    def _encode(self, media: Sequence[Medium]) -> list[torch.Tensor]:
+        """Embeddings of media of one modality, preprocessed as the processor does for a user."""
+        modality = media[0].modality
+        inputs = self._model_inputs([(medium,) for medium in media])
+        pixels = inputs[MODALITIES[modality].input_name].to(self._model.device)
+        return [e.cpu() for e in self._model.get_media_features(modality, pixels)]
+
+    def _model_inputs(self, contents: Sequence[Content]) -> dict[str, torch.Tensor]:
+        inputs = self._processor.apply_chat_template(
+            [_messages(content) for content in contents],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"padding": True, "return_tensors": "pt"},
+        )
+        return cast(dict[str, torch.Tensor], inputs)
+
+    def _check_modalities(self, prompts: Sequence[Prompt]) -> None:
+        shown = {medium.modality for prompt in prompts for medium in prompt.media}
+        if lacking := sorted(shown - self._placeholder_ids.keys()):
+            raise EvaluationError(
+                f"the task shows {', '.join(lacking)}, but this model has "
+                f"{', '.join(self._placeholder_ids) or 'no modality'} only. "
+                "Choose other --tasks or --modalities."
+            )
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        tokenizer = self._processor.tokenizer
+        bos = tokenizer.bos_token
+        add = not (bos and texts and texts[0].startswith(bos))
+        return tokenizer(texts, add_special_tokens=add)["input_ids"]
+
+    def _prepare_one(
+        self, prompt: Prompt, token_ids: list[int], embedded: dict[str, torch.Tensor | str]
+    ) -> Prepared | Unreadable:
+        embeddings = []
+        for medium in prompt.media:
+            found = embedded[medium.sha256]
+            if isinstance(found, str):
+                return Unreadable(reason=found)
+            embeddings.append(found)
+        counts = [
+            (self._placeholder_ids[medium.modality], len(embedding))
+            for medium, embedding in zip(prompt.media, embeddings, strict=True)
+        ]
+        expanded = expand_placeholders(token_ids, counts)
+        self._check_prompt(prompt, expanded)
+        return Prepared(prompt=prompt, token_ids=expanded or (), embeddings=tuple(embeddings))
+
+    def _check_prompt(self, prompt: Prompt, token_ids: tuple[int, ...] | None) -> None:
+        """Hold the first prompt of each kind against the processor's own."""
+        kind = tuple(medium.modality for medium in prompt.media)
+        if kind in self._checked and token_ids is not None:
+            return
+        expected = self._model_inputs([prompt.content])["input_ids"][0].tolist()
+        if token_ids is None or list(token_ids) != expected:
+            found = "other placeholders" if token_ids is None else f"{len(token_ids)} tokens"
+            raise EvaluationError(
+                f"a prompt with {'+'.join(kind) or 'no media'}: found {found}, expected the "
+                f"{len(expected)} tokens that the processor makes of it. A question that spells a "
+                "placeholder, or a chat template that places media otherwise, cannot be evaluated."
+            )
+        self._checked.add(kind)
+
+    def _spelled(self, prompt: Prepared, num_letters: int) -> torch.Tensor:
+        """Token ids `[spellings, letters]` of the letters behind a prompt."""
+        # Nothing in front of a special token changes what is written behind it; elsewhere the last
+        # few tokens decide.
+        last = prompt.token_ids[-1:]
+        special = last[0] in self._processor.tokenizer.all_special_ids
+        key = (num_letters, *(last if special else prompt.token_ids[-4:]))
+        if key not in self._letter_ids:
+            ids = letter_token_ids(
+                lambda text: self._tokenize([text])[0], prompt.prompt.text, num_letters
+            )
+            self._letter_ids[key] = torch.tensor(ids)
+        return self._letter_ids[key]
+
+
+def _messages(content: Content) -> list[Message]:
+    entries: list[Message] = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": part.modality, "path": str(part.path)}
+        for part in content
+    ]
+    return [{"role": "user", "content": entries}]
+
+
+def _rounded(values: torch.Tensor) -> tuple[float, ...]:
+    return tuple(round(value, DECIMALS) for value in values.tolist())
