@@ -70,14 +70,15 @@ def read_handwriting(split: Split) -> Handwriting:
 
 
 def vary_glyph(rng: np.random.Generator, glyph: Glyph) -> Glyph:
-    """The same digit as a slightly different hand might write it: turned, sheared, scaled, moved."""
+    """The same digit by a slightly different hand: turned, sheared, scaled and moved."""
     from scipy.ndimage import affine_transform
 
     matrix = np.eye(2) + rng.uniform(-0.14, 0.14, (2, 2))
     centre = np.full(2, 3.5)
     offset = centre - matrix @ centre + rng.uniform(-0.5, 0.5, 2)
     varied: Glyph = affine_transform(glyph, matrix, offset, order=1)
-    return np.clip(varied * rng.uniform(0.85, 1.15), 0, 1)
+    clipped: Glyph = np.clip(varied * rng.uniform(0.85, 1.15), 0, 1)
+    return clipped
 
 
 def draw_picture(rng: np.random.Generator, item: Item, glyph: Glyph) -> Pixels:
@@ -98,7 +99,8 @@ def draw_picture(rng: np.random.Generator, item: Item, glyph: Glyph) -> Pixels:
     if item.word("level") == "low":
         top += SIDE // 2
     left = int(rng.integers((SIDE - height) // GRID + 1)) * GRID
-    return _paint(rng, item, ink, [(top, left)])[0]
+    picture: Pixels = _paint(rng, item, ink, [(top, left)])[0]
+    return picture
 
 
 def draw_clip(rng: np.random.Generator, item: Item, glyph: Glyph) -> Pixels:
@@ -133,7 +135,7 @@ def _sized(glyph: Glyph, item: Item) -> Glyph:
 def _paint(
     rng: np.random.Generator, item: Item, ink: Glyph, corners: list[tuple[int, int]]
 ) -> Pixels:
-    """One frame per (top, left) corner."""
+    """One frame `[SIDE, SIDE, 3]` per (top, left) corner."""
     colour = np.array(COLOURS[SLOTS["colour"][item["colour"]]]) * rng.uniform(0.7, 1.0)
     canvas = rng.normal(0, NOISE, (len(corners), SIDE, SIDE, 3))
     for frame, (top, left) in zip(canvas, corners, strict=True):

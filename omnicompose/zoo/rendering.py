@@ -1,4 +1,4 @@
-"""Fresh media of the zoo's world: endless for training, a balanced library for the held-out split."""
+"""Media of the zoo's world: endless fresh ones for training, a balanced library held out."""
 
 import itertools
 from collections.abc import Iterator

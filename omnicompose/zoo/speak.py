@@ -49,7 +49,7 @@ VOICES: dict[str, tuple[str, ...]] = {
         "gmw/en-GB-x-gbclan+max",
     ),
 }
-"""Accent + timbre. Voices whose low is higher than another's high are left out: level is absolute."""
+"""Accent + timbre. No voice's low is as high as another's high: level is absolute."""
 PITCHES: dict[str, tuple[int, ...]] = {"low": (5, 13, 20), "high": (84, 90, 96)}
 """espeak-ng's pitch, 0 to 99."""
 SPEEDS: dict[str, tuple[int, ...]] = {"slow": (100, 108, 116), "fast": (215, 232, 250)}
@@ -57,6 +57,9 @@ SPEEDS: dict[str, tuple[int, ...]] = {"slow": (100, 108, 116), "fast": (215, 232
 
 _SYNCHRONOUS, _CHARACTERS, _UTF8 = 2, 1, 1
 _SPEED, _PITCH = 1, 3
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
 _SILENCE = 1e-3
 
 
@@ -121,15 +124,18 @@ def _open_espeak() -> Callable[[str, str, int, int], Waveform]:
     rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, data_path, 0)
     chunks: list[Waveform] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def receive(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
+    def receive(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: object) -> int:
         if samples and count > 0:
-            chunks.append(np.ctypeslib.as_array(samples, (count,)).astype(np.float32) / 32768)
+            spoken = np.ctypeslib.as_array(samples, (count,))
+            chunks.append(spoken.astype(np.float32) / np.float32(32768))
         return 0
 
-    library.espeak_SetSynthCallback(receive)
+    # The library keeps a bare pointer: `speak` must keep the callback itself alive.
+    callback = _CALLBACK(receive)
+    library.espeak_SetSynthCallback(callback)
 
     def speak(word: str, voice: str, pitch: int, speed: int) -> Waveform:
+        assert callback
         chunks.clear()
         if library.espeak_SetVoiceByName(voice.encode()):
             raise ValueError(f"espeak-ng has no voice {voice!r}")
@@ -141,8 +147,6 @@ def _open_espeak() -> Callable[[str, str, int, int], Waveform]:
         waveform: Waveform = soxr.resample(np.concatenate(chunks), rate_hz, SAMPLE_RATE_HZ)
         return waveform
 
-    # The library keeps a bare pointer to the callback: it must live as long as `speak` does.
-    speak.receive = receive  # type: ignore[attr-defined]
     return speak
 
 

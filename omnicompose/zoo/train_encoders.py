@@ -185,7 +185,7 @@ def _train(
         items, media = next(batches)
         loss = _loss(heads(features_of(media)), items)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         rate.step()
         progress(stage, step + 1, schedule.num_steps)
