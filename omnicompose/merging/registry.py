@@ -5,18 +5,81 @@ from difflib import get_close_matches
 
 from omnicompose.errors import RecipeError
 from omnicompose.merging.method import Method, MethodSpec, Parameter, ParameterValue
+from omnicompose.merging.methods.arcee_fusion import ArceeFusion
+from omnicompose.merging.methods.breadcrumbs import Breadcrumbs, BreadcrumbsTies
 from omnicompose.merging.methods.dare import DareLinear, DareTies
+from omnicompose.merging.methods.della import Della, DellaLinear
+from omnicompose.merging.methods.emr import Emr
+from omnicompose.merging.methods.iso import IsoC, IsoCts
+from omnicompose.merging.methods.karcher import Karcher
+from omnicompose.merging.methods.knots import Knots
+from omnicompose.merging.methods.layer_swap import LayerSwap
 from omnicompose.merging.methods.linear import Linear
+from omnicompose.merging.methods.lines import Lines
+from omnicompose.merging.methods.magmax import MagMax
+from omnicompose.merging.methods.model_stock import ModelStock
+from omnicompose.merging.methods.multislerp import MultiSlerp
+from omnicompose.merging.methods.nearswap import NearSwap
+from omnicompose.merging.methods.nuslerp import NuSlerp
+from omnicompose.merging.methods.optmerge import OptMerge
+from omnicompose.merging.methods.passthrough import Passthrough
+from omnicompose.merging.methods.ram import Ram, RamPlus
+from omnicompose.merging.methods.sce import Sce
+from omnicompose.merging.methods.shift_weighted import ShiftWeighted
+from omnicompose.merging.methods.slerp import Slerp
+from omnicompose.merging.methods.ssam import Ssam
+from omnicompose.merging.methods.swudi import Aswudi, Swudi
+from omnicompose.merging.methods.tall import Consensus, Tall
 from omnicompose.merging.methods.task_arithmetic import TaskArithmetic
 from omnicompose.merging.methods.ties import Ties
+from omnicompose.merging.methods.tsv import Tsv
+from omnicompose.merging.methods.varm import Varm
+from omnicompose.merging.methods.widen import Widen
+from omnicompose.merging.methods.wudi import Wudi
 
-METHODS: dict[str, Method] = {
-    "linear": Linear(),
-    "task_arithmetic": TaskArithmetic(),
-    "ties": Ties(),
-    "dare_linear": DareLinear(),
-    "dare_ties": DareTies(),
-}
+_ALL: tuple[Method, ...] = (
+    Linear(),
+    TaskArithmetic(),
+    Ties(),
+    DareLinear(),
+    DareTies(),
+    Della(),
+    DellaLinear(),
+    Breadcrumbs(),
+    BreadcrumbsTies(),
+    ModelStock(),
+    Sce(),
+    Varm(),
+    Ram(),
+    RamPlus(),
+    MagMax(),
+    Widen(),
+    ShiftWeighted(),
+    Consensus(),
+    Tall(),
+    Emr(),
+    Lines(),
+    Slerp(),
+    NuSlerp(),
+    MultiSlerp(),
+    Karcher(),
+    Tsv(),
+    IsoC(),
+    IsoCts(),
+    Wudi(),
+    OptMerge(),
+    Swudi(),
+    Aswudi(),
+    Knots(),
+    Ssam(),
+    NearSwap(),
+    ArceeFusion(),
+    LayerSwap(),
+    Passthrough(),
+)
+
+METHODS: dict[str, Method] = {method.spec.name: method for method in _ALL}
+"""Name -> method, in the order in which they are listed."""
 
 
 def method_named(name: str) -> Method:

@@ -93,3 +93,8 @@ def keep_from(delta: torch.Tensor, least: float) -> torch.Tensor:
     # hardshrink keeps what is strictly greater, so it gets the next fp32 number below.
     limit = float(np.nextafter(np.float32(least), np.float32(0.0)))
     return torch.nn.functional.hardshrink(delta, limit)
+
+
+def keep_up_to(delta: torch.Tensor, most: float) -> torch.Tensor:
+    """The delta where its magnitude is at most `most`, else 0."""
+    return delta - torch.nn.functional.hardshrink(delta, most)

@@ -1,0 +1,190 @@
+"""Breadcrumbs: drop the largest and the smallest entries of every delta.
+
+    n   entries of a tensor          top = int(gamma n)          keep = round(density n)
+    d_i = D_i where its magnitude has rank top + 1 .. top + keep (1 = largest), else 0
+
+    breadcrumbs:       W = W_0 + scale * sum_i w_i d_i
+    breadcrumbs_ties:  W = W_0 + scale * (sign election and disjoint merge of w_i d_i)
+
+    D_i   W_i - W_0          w_i   coefficient          gamma   share of outliers dropped
+
+Paper: "Model Breadcrumbs", arXiv 2312.06795, section 3. Checked against mergekit 0.1.5
+`breadcrumbs`, `breadcrumbs_ties` and MergeLLM `breadcrumbs`.
+
+Where we differ: mergekit slices with `[n_bot:-n_top]`, which zeroes the whole tensor whenever
+int(gamma n) is 0 (small tensors, or gamma 0); here nothing is dropped at the top then. `counting:
+floor` keeps int(density n) as mergekit does, `mask_rate` follows MergeLLM: int((1 - density) n)
+dropped in all, of which int((1 - density - gamma) n) - 1 at the bottom. Entries that tie with the
+last one kept are kept. If density + gamma > 1, fewer are dropped at the top.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import torch
+
+from omnicompose.merging.method import (
+    MergeContext,
+    MethodSpec,
+    Parameter,
+    ParameterValue,
+    Survey,
+    TensorGroup,
+)
+from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
+from omnicompose.merging.methods.deltas import (
+    add_to_base,
+    combine,
+    deltas,
+    number,
+    per_expert,
+    word,
+)
+from omnicompose.merging.methods.task_arithmetic import SCALE
+from omnicompose.merging.methods.trimming import (
+    DENSITY,
+    keep_from,
+    keep_up_to,
+    num_kept,
+    observe_lower,
+    observe_upper,
+    size_seen,
+    threshold,
+)
+
+GAMMA = Parameter(
+    name="gamma",
+    default=0.01,
+    description="share of the largest entries of each delta that is dropped",
+    minimum=0.0,
+    maximum=1.0,
+    per_expert=True,
+)
+COUNTING = Parameter(
+    name="counting",
+    default="round",
+    description="how shares become numbers of entries; see the method's file",
+    choices=("round", "floor", "mask_rate"),
+)
+PROFILES: Mapping[str, Mapping[str, ParameterValue]] = {
+    "mergekit": {"counting": "floor", "density": 1.0, "combine": "sum"},
+    "mergellm": {"counting": "mask_rate", "density": 0.9, "gamma": 0.05, "scale": 0.5},
+}
+
+SPEC = MethodSpec(
+    name="breadcrumbs",
+    summary="Drop the largest and the smallest entries of every delta, add up the rest.",
+    formula="W = W_0 + scale * sum_i w_i middle(W_i - W_0; density, gamma)",
+    paper="2312.06795",
+    needs_base=True,
+    granularity="element",
+    num_passes=3,
+    parameters=(DENSITY, GAMMA, SCALE, COUNTING),
+    profiles={
+        name: {key: value for key, value in values.items() if key != "combine"}
+        for name, values in PROFILES.items()
+    },
+)
+
+TIES_SPEC = MethodSpec(
+    name="breadcrumbs_ties",
+    summary="Drop the largest and the smallest entries of every delta, then elect signs.",
+    formula="W = W_0 + scale * mean_{agreeing} middle(W_i - W_0; density, gamma)",
+    paper="2312.06795",
+    needs_base=True,
+    granularity="element",
+    num_passes=3,
+    parameters=(DENSITY, GAMMA, SCALE, COUNTING, COMBINE),
+    profiles={"mergekit": PROFILES["mergekit"]},
+)
+
+
+class Ranks(NamedTuple):
+    """First and last rank kept, counted from the largest magnitude (1)."""
+
+    first: int
+    last: int
+
+
+class Breadcrumbs:
+    """Sum of the middle of every delta."""
+
+    spec = SPEC
+
+    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
+        """Two passes for the thresholds of a tensor."""
+        return Survey(num_passes=2)
+
+    def observe(
+        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """Histograms of magnitudes."""
+        return _observe(group, context, observe_pass)
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """Base plus the summed middles, fp32."""
+        merged = combine(_middles(group, context), group.weights)
+        return add_to_base(group, merged, number(context.parameters, "scale"))
+
+
+class BreadcrumbsTies:
+    """Sign election among the middles."""
+
+    spec = TIES_SPEC
+
+    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
+        """Two passes for the thresholds of a tensor."""
+        return Survey(num_passes=2)
+
+    def observe(
+        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """Histograms of magnitudes."""
+        return _observe(group, context, observe_pass)
+
+    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
+        """Base plus the merged middles, fp32."""
+        kept = _middles(group, context)
+        how = cast(Agreement, word(context.parameters, "combine"))
+        merged = merge_agreeing(kept, group.weights, elect(kept, group.weights), how)
+        return add_to_base(group, merged, number(context.parameters, "scale"))
+
+
+def ranks_kept(density: float, gamma: float, size: int, counting: str) -> Ranks:
+    """Which ranks of `size` magnitudes survive."""
+    if counting == "mask_rate":
+        # The rate itself must be exact: 1 - 0.9 - 0.02 falls short of 0.08 in binary.
+        bottom = int(size * round(1.0 - density - gamma, 12))
+        top = max(0, int(size * (1.0 - density)) - bottom)
+        return Ranks(top + 1, min(size, size - bottom + 1))
+    kept = num_kept(density, size, counting)
+    top = min(int(gamma * size), size - kept)
+    return Ranks(top + 1, top + kept)
+
+
+def _ranks(group: TensorGroup, context: MergeContext, expert: int, size: int) -> Ranks:
+    density = per_expert(group, context, "density")[expert]
+    gamma = per_expert(group, context, "gamma")[expert]
+    return ranks_kept(density, gamma, size, word(context.parameters, "counting"))
+
+
+def _observe(
+    group: TensorGroup, context: MergeContext, observe_pass: int
+) -> Mapping[str, torch.Tensor]:
+    if observe_pass == 0:
+        return observe_upper(group, deltas(group))
+    return observe_lower(
+        group, deltas(group), context.statistics, lambda i, size: _ranks(group, context, i, size)
+    )
+
+
+def _middles(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:
+    kept = []
+    for i, delta in enumerate(deltas(group)):
+        ranks = _ranks(group, context, i, size_seen(group, context.statistics, i))
+        if ranks.first > 1:
+            most = threshold(group, context.statistics, i, ranks.first, row=0)
+            delta = keep_up_to(delta, most)
+        least = threshold(group, context.statistics, i, ranks.last, row=1)
+        kept.append(keep_from(delta, least))
+    return kept
