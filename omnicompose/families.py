@@ -24,6 +24,7 @@ ROLE_PATTERNS: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ("attention", re.compile(r"\.self_attn\.")),
     ("mlp", re.compile(r"\.mlp\.")),
 )
+VOCABULARY_ROLES: tuple[Role, ...] = ("embedding", "head")
 LAYER_PATTERN = re.compile(r"\.layers\.(\d+)\.")
 
 

@@ -2,13 +2,13 @@
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Expert, Origin
+from omnicompose.families import VOCABULARY_ROLES
 from omnicompose.merging.job import Copy, Fill, Merge, Rows, TensorRef
 from omnicompose.plan.plan import Entry
 from omnicompose.plan.setting import Setting
 from omnicompose.plan.treatment import Treatment
 from omnicompose.tensors.source import TensorInfo
 
-VOCABULARY_ROLES = ("embedding", "head")
 HEAD = "lm_head.weight"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Base, Expert
 from omnicompose.experts.lineage import Lineage, compare_configs, compare_weights
-from omnicompose.families import role_of
+from omnicompose.families import VOCABULARY_ROLES, role_of
 
 UNRELATED_COSINE = 0.5
 """Below this, two backbones' weights point in unrelated directions: not one base."""
@@ -56,8 +56,12 @@ def _check_lineage(base: Base, experts: tuple[Expert, ...]) -> None:
 
 
 def _matrices(base: Base) -> list[str]:
-    """Tensors of the blocks; vocabulary tables may differ in rows."""
-    return [name for name in base.weights.origins if role_of(name) not in ("embedding", "head")]
+    """Matrices of the blocks: vocabulary tables may differ in rows, and all norms look alike."""
+    return [
+        name
+        for name, info in base.weights.source.infos().items()
+        if len(info.shape) == 2 and role_of(name) not in VOCABULARY_ROLES
+    ]
 
 
 def _misfits(base: Base, expert: Expert) -> list[str]:
@@ -92,4 +96,4 @@ def _shape_misfits(base: Base, expert: Expert) -> list[str]:
 
 def _shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """What must agree: all sizes, but only the width of a vocabulary table."""
-    return shape[1:] if role_of(name) in ("embedding", "head") else shape
+    return shape[1:] if role_of(name) in VOCABULARY_ROLES else shape
