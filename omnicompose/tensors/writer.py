@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.errors import MergeError
+from omnicompose.tensors.flush import Flusher
 from omnicompose.tensors.journal import (
     JOURNAL_NAME,
     Journal,
@@ -74,6 +75,7 @@ class OutputFolder:
         self.partial = partial_folder(out_dir)
         self._descriptors: list[int] = []
         self._journal: Journal | None = None
+        self._flusher: Flusher | None = None
         self.records: dict[str, Record] = {}
         self._lock = _lock(self.partial)
 
@@ -93,6 +95,7 @@ class OutputFolder:
             _clear(self.partial, keep=self._file_names() if found else ())
             self._descriptors = [_lay_out(self.partial / f.name, f) for f in self._layout.files]
             self.records = {name: r for name, r in found.items() if self._intact(name, r)}
+            self._flusher = Flusher(self._descriptors)
             self._journal = (
                 continue_journal(self.partial, self.records)
                 if found
@@ -142,6 +145,8 @@ class OutputFolder:
                 done += os.pwrite(place.descriptor, data[done:], offset)
         except OSError as error:
             raise write_error(self.partial, error) from error
+        assert self._flusher is not None
+        self._flusher.change(place.descriptor)
 
     def add(self, tensor: str, record: Record) -> None:
         """Journal a tensor whose bytes are all written.
@@ -162,9 +167,9 @@ class OutputFolder:
         Raises:
             MergeError: the disk is full or fails.
         """
+        assert self._flusher is not None
         try:
-            for descriptor in self._descriptors:
-                os.fdatasync(descriptor)
+            self._flusher.finish()
             if self._layout.index is not None:
                 (self.partial / INDEX_FILE).write_text(self._layout.index, encoding="utf-8")
         except OSError as error:
@@ -185,6 +190,8 @@ class OutputFolder:
 
     def close(self) -> None:
         """Close all files and give up the lock."""
+        if self._flusher is not None:
+            self._flusher.stop()
         if self._journal is not None:
             self._journal.close()
         for descriptor in (*self._descriptors, self._lock):
