@@ -24,8 +24,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "connectors": ("errors", "modalities", "settings", "tensors"),
     "streams": ("encoders", "connectors"),
     "modeling": ("streams",),
-    "export": ("modeling", "plan"),
-    "composer": ("export",),
+    "register": ("modeling",),
+    "export": ("errors",),
+    "model_card": ("plan",),
+    "assembly": ("plan", "modeling"),
+    "composer": ("assembly", "export", "model_card"),
     "evaluation": ("zoo", "media", "modeling"),
     "training": ("modeling", "experts", "media"),
     "zoo.train": ("training", "composer", "evaluation"),
@@ -46,7 +49,8 @@ def room_of(module: str) -> str:
         return "omnicompose"
     if parts[0] == "zoo" and len(parts) > 1 and parts[1].startswith("train"):
         return "zoo.train"
-    return parts[0] if parts[0] in MAY_IMPORT else parts[0].split("_")[0]
+    name = parts[0].lstrip("_")
+    return name if name in MAY_IMPORT else name.split("_")[0]
 
 
 def below(room: str, graph: Mapping[str, tuple[str, ...]]) -> set[str]:
