@@ -84,6 +84,7 @@ def run_quickstart(out: Path, *, say: Say, num_questions: int = QUESTIONS) -> Qu
     _verify()
     _compose_all(out, say)
     results = _evaluate_all(out, say, num_questions)
+    _report_all(out / "results")
     say("ask naive-standard about a picture, a sound and a clip")
     result = QuickstartResult(out=out, results=results, asked=_ask(out))
     (out / "table.md").write_text(result.markdown(), encoding="utf-8")
@@ -106,7 +107,7 @@ def _compose_all(out: Path, say: Say) -> None:
 
 
 def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "Results"]:
-    from omnicompose.evaluation import EvaluationOptions, evaluate, write_report
+    from omnicompose.evaluation import EvaluationOptions, evaluate
 
     found = {}
     for experiment in experiments():
@@ -120,8 +121,18 @@ def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "Results
         )
         model_dir = out / "models" / experiment.config
         found[experiment.results] = evaluate(model_dir, experiment.tasks, options)
-        write_report(folder)
     return found
+
+
+def _report_all(folder: Path) -> None:
+    from omnicompose.evaluation import write_report
+
+    for experiment in experiments():
+        regime = experiment.config.rpartition("-")[2]
+        alone = {modality: folder / f"{modality}-alone-{regime}" for modality in MODALITIES}
+        write_report(
+            folder / experiment.results, alone if experiment.results.endswith("-own") else None
+        )
 
 
 def _ask(out: Path) -> Asked:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from omnicompose import cli_group, recipe
+from omnicompose import recipe
 from omnicompose.cli import app
+from omnicompose.commands import failing
 
 GOOD = "base: zoo:base\nexperts:\n  image: {source: zoo:image-standard}\n"
 
@@ -94,7 +95,7 @@ def test_our_own_faults_exit_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(recipe, "recipe_schema", broken)
     done = invoke("schema")
-    assert done.exit_code == cli_group.FAULT == 1
+    assert done.exit_code == failing.FAULT == 1
     assert done.stderr == (
         "omnicompose: a fault of omnicompose: ZeroDivisionError: by us\n"
         "Run the command again with --debug and report what it prints.\n"

@@ -35,9 +35,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "replier": ("modeling",),
     "ask": ("media", "replier"),
     "shelf": ("errors",),
-    "tables": ("errors",),
-    "quickstart": ("composer", "evaluation", "ask", "shelf", "tables"),
-    "cli": ("quickstart", "training", "zoo.train"),
+    "quickstart": ("composer", "evaluation", "ask", "shelf"),
+    "commands": ("quickstart", "training", "zoo.train"),
+    "cli": ("commands",),
+    "main": ("cli",),
 }
 """Room to the rooms right below it; what those may import it may import too."""
 MAKE_THE_ZOO = ("train", "features", "write")
@@ -51,7 +52,7 @@ def room_of(module: str) -> str:
         return "omnicompose"
     if parts[0] == "zoo" and len(parts) > 1 and parts[1].startswith(MAKE_THE_ZOO):
         return "zoo.train"
-    name = parts[0].lstrip("_")
+    name = parts[0].strip("_")
     return name if name in MAY_IMPORT else name.split("_")[0]
 
 

@@ -45,6 +45,32 @@ def method_table(row: Row) -> Table:
     return fields_table(dict(row) | {"parameters": parameters, "profiles": profiles})
 
 
+def results_table(results: Row) -> Table:
+    """One line per set of questions, way of showing and way of scoring."""
+    rows = [
+        {
+            "task": task,
+            "questions about": row["group"],
+            "shown": row["subset"],
+            "score": row["score"],
+            "n": row["n"],
+            "accuracy": _accuracy(_mapping(row["accuracy"])),
+            "errors": row["errors"],
+        }
+        for task, result in _mapping(results["tasks"]).items()
+        for row in map(_mapping, _sequence(_mapping(result)["rows"]))
+    ]
+    return rows_table(rows, tuple(rows[0]) if rows else ())
+
+
+def _accuracy(estimate: Row) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if not isinstance(value, float):
+        return ""
+    interval = f" [{low:.1%}, {high:.1%}]" if low is not None and high is not None else ""
+    return f"{value:.1%}{interval}"
+
+
 def _defaults(parameters: object) -> list[str]:
     return [f"{name}={_mapping(field)['default']}" for name, field in _mapping(parameters).items()]
 
@@ -58,6 +84,10 @@ def _explain(field: object) -> str:
     if facts.get("per_expert"):
         notes.append("or one value per expert")
     return f"{facts['description']} ({'; '.join(notes)})"
+
+
+def _sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _mapping(value: object) -> Mapping[str, object]:

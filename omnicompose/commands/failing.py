@@ -15,13 +15,16 @@ INTERRUPTED = 130
 class Commands(TyperGroup):
     """Turns errors into exit codes: 2 the user's mistake, 1 ours, 130 interrupted."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    # typer.Context is the only context that typer makes, though its base class says less.
+    def parse_args(  # type: ignore[override]
+        self, ctx: typer.Context, args: list[str]
+    ) -> list[str]:
         """Accept `--debug` before or after the command."""
         if "--debug" in args:
             args = ["--debug", *(word for word in args if word != "--debug")]
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was named."""
         try:
             return super().invoke(ctx)

@@ -31,3 +31,16 @@ Memory = Annotated[
 ]
 DEFAULT_MEMORY = 2 * 1024**3
 MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
+
+Tasks = Annotated[str, typer.Option(help="Names joined by commas; `list` lists them.")]
+Shown = Annotated[
+    str,
+    typer.Option("--modalities", help="all, none, subsets, captions, or sets as image+audio."),
+]
+Scores = Annotated[str, typer.Option(help="letter, generate or both, joined by a comma.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Questions per set of modalities.")]
+BatchSize = Annotated[int, typer.Option("--batch_size", min=1, help="Questions at once.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of choices and resampling.")]
+AllowErrors = Annotated[
+    int, typer.Option("--allow-errors", min=0, help="Questions that may have unreadable media.")
+]

@@ -1,0 +1,5 @@
+"""`python -m omnicompose` is the program `omnicompose`."""
+
+from omnicompose.cli import main
+
+main()

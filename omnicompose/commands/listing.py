@@ -1,0 +1,81 @@
+"""Commands that list: schema, methods, families, the zoo, the parts of a model."""
+
+from typing import Annotated
+
+import typer
+
+from omnicompose.commands.options import AsJson
+from omnicompose.commands.output import show, show_json, show_rows
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    from omnicompose.recipe import recipe_schema
+
+    show_json(recipe_schema())
+
+
+def inspect(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, zoo:NAME, hub id or base+adapter.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model or expert is made of, from its headers alone."""
+    from omnicompose.commands.tables import fields_table
+    from omnicompose.experts import inspect_source
+
+    found = inspect_source(source).to_json()
+    show_json(found) if as_json else show(fields_table(found))
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One method, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the merging methods, or explain one: formula, paper, parameters, defaults."""
+    from omnicompose.commands.tables import method_table, methods_table
+    from omnicompose.merging.listing import method_rows
+
+    rows = method_rows(name)
+    if as_json:
+        show_json(rows)
+    else:
+        show(method_table(rows[0]) if name else methods_table(rows))
+
+
+def families(as_json: AsJson = False) -> None:
+    """List the model architectures that experts may have."""
+    from omnicompose.families import FAMILIES
+
+    rows = [
+        {"architecture": name, "modalities": ", ".join(family.encoders) or "text"}
+        for name, family in FAMILIES.items()
+    ]
+    show_rows(rows, ("architecture", "modalities"), as_json)
+
+
+def zoo(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the zoo, or print where one of its models lies."""
+    if ctx.invoked_subcommand is None:
+        zoo_list(as_json)
+
+
+def zoo_list(as_json: AsJson = False) -> None:
+    """List the shipped models."""
+    from omnicompose.zoo.catalog import ZOO, zoo_bytes
+
+    rows = [
+        {"name": f"zoo:{name}", "bytes": zoo_bytes(name), "summary": summary}
+        for name, summary in ZOO.items()
+    ]
+    show_rows(rows, ("name", "bytes", "summary"), as_json)
+
+
+def zoo_path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as image-standard.")],
+) -> None:
+    """Print the folder of one shipped model."""
+    from omnicompose.zoo.catalog import zoo_path as path_of
+
+    typer.echo(path_of(name))
