@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -14,11 +15,12 @@ from omnicompose.evaluation.letters import letter_mass, probabilities
 from omnicompose.evaluation.line import Line
 from omnicompose.evaluation.replies import first_character
 from omnicompose.evaluation.results import Macro, Results, Row, RowKind, RunFacts, TaskResult
-from omnicompose.evaluation.sample import LETTERS
+from omnicompose.evaluation.sample import LETTERS, MODALITY_ORDER
 from omnicompose.evaluation.statistics import estimate
 from omnicompose.evaluation.tasks import TASKS
 
 RUN_NAME, RESULTS_NAME = "run.json", "results.json"
+KINDS: tuple[RowKind, ...] = get_args(RowKind)
 
 
 def samples_path(results_dir: Path, task: str) -> Path:
@@ -93,7 +95,7 @@ def summarise(lines: Sequence[Line], seed: int) -> TaskResult:
         kind: RowKind = "official" if line.rule == "official" else line.score
         cells.setdefault((line.group, line.subset, kind), []).append(line)
     rows = [_row(cell, cells[cell]) for cell in sorted(cells, key=_table_order)]
-    groups = sorted({(g, kind) for g, _, kind in cells}, key=lambda c: (_group_order(c[0]), c[1]))
+    groups = sorted({(g, k) for g, _, k in cells if k != "official"}, key=_block_order)
     return TaskResult(
         version=lines[0].task_version,
         questions=len({line.id for line in lines}),
@@ -163,16 +165,18 @@ def _official(lines: Iterable[Line]) -> list[Line]:
     ]
 
 
-def _table_order(cell: tuple[str, str, str]) -> tuple[tuple[int, str], str, int, int, str]:
-    """Widest questions first; within them the full subset, smaller ones, none, captions."""
+def _table_order(cell: tuple[str, str, RowKind]) -> tuple[tuple[int, str, int], int, list[int]]:
+    """Within a block the full subset first, then smaller ones, none, captions."""
     group, subset, kind = cell
     rank = {"none": 8, "captions": 9}.get(subset, -subset.count("+"))
-    position = group.split("+").index(subset) if subset in group.split("+") else 0
-    return _group_order(group), kind, rank, position, subset
+    places = [MODALITY_ORDER.index(m) for m in subset.split("+") if m in MODALITY_ORDER]
+    return _block_order((group, kind)), rank, places
 
 
-def _group_order(group: str) -> tuple[int, str]:
-    return -group.count("+"), group
+def _block_order(block: tuple[str, RowKind]) -> tuple[int, str, int]:
+    """Questions that show most first; letter, generate, official."""
+    group, kind = block
+    return -group.count("+"), group, KINDS.index(kind)
 
 
 def _macro(tasks: dict[str, TaskResult]) -> dict[str, Macro]:
