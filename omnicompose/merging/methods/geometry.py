@@ -44,12 +44,13 @@ def weighted(group: TensorGroup, context: MergeContext, coefficients: torch.Tens
 def slerp(gram: torch.Tensor, t: float, collinear: float) -> torch.Tensor:
     """Spherical interpolation from vector 0 (t = 0) to vector 1, on the vectors as they are.
 
-    Linear where the sine of their angle is below `collinear`, or a vector is zero.
+    Linear where the sine of their angle is below `collinear`. A zero vector has no direction and
+    counts as orthogonal to the other, as deltas of unrelated experts nearly are.
     """
     cosine = cosines(gram)[0, 1].clamp(-1.0, 1.0)
     angle = torch.arccos(cosine)
     sine = torch.sin(angle)
-    if float(sine.abs()) < collinear or float(gram.diagonal().min()) == 0.0:
+    if float(sine.abs()) < collinear:
         return gram.new_tensor([1.0 - t, t])
     return torch.stack([torch.sin((1.0 - t) * angle), torch.sin(t * angle)]) / sine
 

@@ -60,7 +60,8 @@ def interpolate(
     """Spherical interpolation of the slices that run over `dims`, fp64."""
     product = _norm(first, dims) * _norm(second, dims)
     inner = (first * second).sum(dim=dims, keepdim=True)
-    cosine = torch.where(product > 0, inner / product, 1.0).clamp(-1.0, 1.0)
+    # A zero vector has no direction: it counts as orthogonal, as in mergekit.
+    cosine = torch.where(product > 0, inner / product, 0.0).clamp(-1.0, 1.0)
     angle = torch.arccos(cosine)
     sine = torch.sin(angle)
     straight = sine < 1e-8

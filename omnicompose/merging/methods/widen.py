@@ -61,11 +61,11 @@ class Widen:
 def _column_changes(
     expert: torch.Tensor, base: torch.Tensor, norm: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    sizes = expert.norm(dim=norm), base.norm(dim=norm)
-    product = sizes[0] * sizes[1]
-    cosine = (expert * base).sum(norm) / product
-    turned = torch.where(product > 0, 1.0 - cosine, 0.0)
-    return (sizes[0] - sizes[1]).abs(), turned
+    sizes = expert.norm(dim=norm, keepdim=True), base.norm(dim=norm, keepdim=True)
+    # 1 - cos(u, v) = |u - v|^2 / 2 for unit vectors: exactly 0 for a column that did not move.
+    apart = (expert / sizes[0] - base / sizes[1]).square().sum(norm) / 2.0
+    turned = torch.where((sizes[0] * sizes[1]).squeeze(norm) > 0, apart, 0.0)
+    return (sizes[0] - sizes[1]).abs().squeeze(norm), turned
 
 
 def ranks(changes: torch.Tensor) -> torch.Tensor:
