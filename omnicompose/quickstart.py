@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnicompose.errors import SourceError
-from omnicompose.quickstart_result import Asked, QuickstartResult
+from omnicompose.quickstart_result import Asked, Kept, QuickstartResult
 from omnicompose.shelf import config_path
 
 if TYPE_CHECKING:
     from omnicompose.evaluation.line import Line
-    from omnicompose.evaluation.results import Results
+    from omnicompose.evaluation.results import TaskResult
 
 MODALITIES = ("image", "audio", "video")
 REGIMES = ("standard", "stressed")
@@ -39,6 +39,11 @@ class Experiment:
     results: str
     tasks: tuple[str, ...]
     modalities: tuple[str, ...] = ("all",)
+
+    @property
+    def regime(self) -> str:
+        """How its experts were trained: the last word of the recipe's name."""
+        return self.config.rpartition("-")[2]
 
 
 def experiments() -> tuple[Experiment, ...]:
@@ -83,10 +88,11 @@ def run_quickstart(out: Path, *, say: Say, num_questions: int = QUESTIONS) -> Qu
     refuse_existing(out, overwrite=False)
     _verify()
     _compose_all(out, say)
-    results = _evaluate_all(out, say, num_questions)
+    mcub = _evaluate_all(out, say, num_questions)
     _report_all(out / "results")
     say("ask naive-standard about a picture, a sound and a clip")
-    result = QuickstartResult(out=out, results=results, asked=_ask(out))
+    kept = _kept_of_all(out / "results")
+    result = QuickstartResult(out=out, mcub=mcub, kept=kept, asked=_ask(out))
     (out / "table.md").write_text(result.markdown(), encoding="utf-8")
     return result
 
@@ -106,7 +112,8 @@ def _compose_all(out: Path, say: Say) -> None:
         compose(config_path(f"{config}.yaml"), out / "models" / config)
 
 
-def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "Results"]:
+def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "TaskResult"]:
+    """Run every experiment; by regime, what was found on questions about several inputs."""
     from omnicompose.evaluation import EvaluationOptions, evaluate
 
     found = {}
@@ -120,19 +127,32 @@ def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "Results
             limit=num_questions,
         )
         model_dir = out / "models" / experiment.config
-        found[experiment.results] = evaluate(model_dir, experiment.tasks, options)
+        results = evaluate(model_dir, experiment.tasks, options)
+        if "zoo/mcub" in results.tasks:
+            found[experiment.regime] = results.tasks["zoo/mcub"]
     return found
+
+
+def _kept_of_all(results: Path) -> list[Kept]:
+    """Every expert alone against its composite, on the expert's own questions."""
+    from omnicompose.evaluation import compare
+
+    return [
+        Kept(regime=regime, modality=modality, row=row)
+        for regime in REGIMES
+        for modality in MODALITIES
+        for row in compare(results / f"naive-{regime}-own", results / f"{modality}-alone-{regime}")
+        if row.subset == row.group == modality
+    ]
 
 
 def _report_all(folder: Path) -> None:
     from omnicompose.evaluation import write_report
 
     for experiment in experiments():
-        regime = experiment.config.rpartition("-")[2]
-        alone = {modality: folder / f"{modality}-alone-{regime}" for modality in MODALITIES}
-        write_report(
-            folder / experiment.results, alone if experiment.results.endswith("-own") else None
-        )
+        alone = {name: folder / f"{name}-alone-{experiment.regime}" for name in MODALITIES}
+        is_retention = experiment.results.endswith("-own")
+        write_report(folder / experiment.results, alone if is_retention else None)
 
 
 def _ask(out: Path) -> Asked:

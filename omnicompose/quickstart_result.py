@@ -12,7 +12,8 @@ from rich.text import Text
 from omnicompose.ask import Answer
 
 if TYPE_CHECKING:
-    from omnicompose.evaluation.results import Complementarity, Results, Row
+    from omnicompose.evaluation import ComparedRow
+    from omnicompose.evaluation.results import Row, TaskResult
     from omnicompose.evaluation.statistics import Estimate
 
 ALL = "image+audio+video"
@@ -44,25 +45,49 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What the composite keeps of one expert.
+
+    Attributes:
+        regime: how the experts were trained.
+        modality: of the expert.
+        row: the composite against the expert, on the expert's own questions.
+    """
+
+    regime: str
+    modality: str
+    row: "ComparedRow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuickstartResult:
     """Everything that the quickstart measured.
 
     Attributes:
         out: where models, results and reports lie.
-        results: of every experiment, by the name of its folder.
+        mcub: by regime, questions about what inputs have in common.
+        kept: of every expert.
         asked: one cross-modal question.
     """
 
     out: Path
-    results: Mapping[str, "Results"]
+    mcub: Mapping[str, "TaskResult"]
+    kept: Sequence[Kept]
     asked: Asked
 
     def tables(self) -> Iterator[tuple[str, Cells, list[Cells]]]:
         """Title, header and rows of each table."""
-        header = ("composite", "shown", "n", "score", "95 % interval", "all three minus this")
+        header: Cells = (
+            "composite",
+            "shown",
+            "n",
+            "score",
+            "95 % interval",
+            "all three minus this",
+        )
         yield TOGETHER, header, self._together()
-        header = ("expert", "regime", "n", "alone", "in the composite", "kept")
-        yield RETENTION, header, self._retention()
+        header = ("expert", "regime", "n", "alone", "in the composite", "kept", "difference")
+        yield RETENTION, header, list(map(_kept, self.kept))
 
     def render(self) -> RenderableType:
         """Tables, the question and where everything lies, for a terminal."""
@@ -77,60 +102,13 @@ class QuickstartResult:
         return "\n\n".join(parts) + "\n"
 
     def _together(self) -> list[Cells]:
-        rows = {row.subset: row for row in self._rows("naive-standard-mcub", "zoo/mcub")}
-        gains = self._gains()
+        rows, gains = _rows(self.mcub["standard"]), _gains(self.mcub["standard"])
         found: list[Cells] = [
             ("NaiveMC, standard", shown, *_score(rows[subset]), _known(gains.get(subset)))
             for subset, shown in SHOWN.items()
         ]
-        stressed = self._rows("naive-stressed-mcub", "zoo/mcub")
-        found += [
-            ("NaiveMC, stressed", SHOWN[ALL], *_score(row), "")
-            for row in stressed
-            if row.subset == ALL
-        ]
-        return found
-
-    def _gains(self) -> Mapping[str, "Estimate"]:
-        return {
-            modality: gain.difference
-            for entry in self._complementarity()
-            if entry.group == ALL and entry.score == "letter"
-            for modality, gain in entry.gains.items()
-        }
-
-    def _complementarity(self) -> Sequence["Complementarity"]:
-        return self.results["naive-standard-mcub"].tasks["zoo/mcub"].complementarity
-
-    def _retention(self) -> list[Cells]:
-        return [
-            self._kept(modality, regime)
-            for regime in ("standard", "stressed")
-            for modality in ("image", "audio", "video")
-        ]
-
-    def _kept(self, modality: str, regime: str) -> Cells:
-        task = f"zoo/{modality}"
-        (alone,) = self._full(f"{modality}-alone-{regime}", task)
-        (together,) = self._full(f"naive-{regime}-own", task)
-        before, after = alone.accuracy.value, together.accuracy.value
-        kept = f"{100 * after / before:.1f}" if before and after is not None else ""
-        return (
-            modality,
-            regime,
-            str(alone.n),
-            _known(alone.accuracy),
-            _known(together.accuracy),
-            kept,
-        )
-
-    def _full(self, name: str, task: str) -> list["Row"]:
-        rows = self.results[name].tasks[task].rows
-        return [row for row in rows if row.score == "letter" and row.is_full]
-
-    def _rows(self, name: str, task: str) -> list["Row"]:
-        rows = self.results[name].tasks[task].rows
-        return [row for row in rows if row.score == "letter" and row.group == ALL]
+        stressed = _rows(self.mcub["stressed"])[ALL]
+        return [*found, ("NaiveMC, stressed", SHOWN[ALL], *_score(stressed), "")]
 
     def _question(self) -> str:
         answer = self.asked.answer
@@ -155,6 +133,35 @@ def _table(parts: tuple[str, Cells, list[Cells]]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _rows(result: "TaskResult") -> dict[str, "Row"]:
+    """Questions about three inputs, by what was shown."""
+    return {row.subset: row for row in result.rows if row.score == "letter" and row.group == ALL}
+
+
+def _gains(result: "TaskResult") -> dict[str, "Estimate"]:
+    """All three minus one alone, paired, by that one."""
+    return {
+        modality: gain.difference
+        for entry in result.complementarity
+        if entry.group == ALL and entry.score == "letter"
+        for modality, gain in entry.gains.items()
+    }
+
+
+def _kept(kept: Kept) -> Cells:
+    alone, together = kept.row.value_b, kept.row.value_a
+    difference = kept.row.comparison.difference
+    return (
+        kept.modality,
+        kept.regime,
+        str(difference.n),
+        _percent(alone),
+        _percent(together),
+        f"{100 * together / alone:.1f}" if alone else "",
+        _known(difference),
+    )
 
 
 def _score(row: "Row") -> Cells:
