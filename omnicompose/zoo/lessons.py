@@ -14,7 +14,6 @@ from omnicompose.zoo.questions import (
     caption_line,
     common_text,
     describe_text,
-    lettered,
     make_question,
     open_text,
     true_text,
@@ -39,23 +38,6 @@ class Lesson:
 
     messages: tuple[Message, ...]
     media: tuple[Item, ...]
-
-
-def drill_lesson(rng: np.random.Generator) -> Lesson:
-    """Four phrases behind letters, and questions about which letter says what.
-
-    Binding a phrase to its letter is what a small model is slowest to find out; on its own and in
-    few words it takes a fraction of the time.
-    """
-    spoken = [phrase for slot in SLOTS for phrase in facts(slot)]
-    options = tuple(spoken[i] for i in rng.permutation(len(spoken))[: len(LETTERS)])
-    named = dict(zip(LETTERS, options, strict=True))
-    turns: list[Turn] = []
-    for letter in rng.choice(list(LETTERS), size=6):  # with repeats: none is found by elimination
-        which = (f"Which letter says {named[letter]}?", str(letter))
-        turns.append(which if rng.random() < 0.7 else (f"What does {letter} say?", named[letter]))
-    first, reply = turns[0]
-    return _chat(rng, (), (), [(f"{lettered(options)}\n{first}", reply), *turns[1:]])
 
 
 def text_lesson(rng: np.random.Generator, num_items: int) -> Lesson:

@@ -167,8 +167,12 @@ def describe_text(modality: str) -> str:
 
 
 def lettered(options: tuple[str, ...]) -> str:
-    """The options one a line, each behind its letter."""
-    return "\n".join(f"{letter}. {o}" for letter, o in zip(LETTERS, options, strict=True))
+    """The options one a line, each before its letter.
+
+    A small model finds the letter of a right phrase far sooner where it stands behind the phrase:
+    a token can look back at what it labels, not ahead.
+    """
+    return "\n".join(f"{o} ({letter})" for o, letter in zip(options, LETTERS, strict=True))
 
 
 def ask_common(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:

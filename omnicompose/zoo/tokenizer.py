@@ -18,8 +18,8 @@ from omnicompose.zoo.world import MODALITY_SLOTS, NUMBERS, SLOTS
 
 PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>"
 
-# No space or line break after <|assistant|>: a reply begins with the same token "B" that stands
-# before "B. red" in the question. The generation block marks what a training loss looks at.
+# No space or line break after <|assistant|>: a reply is the same token "B" that stands in "red (B)"
+# in the question. The generation block marks what a training loss looks at.
 CHAT_TEMPLATE = """\
 {%- set media = {
     'image': 'picture: <image>\\n', 'audio': 'sound: <audio>\\n', 'video': 'clip: <video>\\n'
@@ -77,7 +77,6 @@ def corpus() -> list[str]:
         "yes",
         "no",
         "Is this true of all of these: red?",
-        "Which letter says red?\nWhat does A say?",
         *(word for words in SLOTS.values() for word in words),
     ]
     for modality, slots in MODALITY_SLOTS.items():

@@ -116,7 +116,7 @@ def test_messages_show_media_in_order() -> None:
     assert kinds == [*(item.modality for item in question.items), "text"]
     assert message["content"][-1]["text"] == question.text
     assert all(
-        f"\n{letter}. {o}" in question.text
+        f"\n{o} ({letter})" in question.text
         for letter, o in zip("ABCD", question.options, strict=True)
     )
 
