@@ -16,6 +16,7 @@ from omnicompose.zoo.questions import (
     describe_text,
     make_question,
     open_text,
+    spoken_answer,
     true_text,
     yesno_text,
 )
@@ -76,14 +77,19 @@ def _lesson(rng: np.random.Generator, modalities: tuple[str, ...], shown: int | 
 
 
 def _further(rng: np.random.Generator, items: tuple[Item, ...]) -> list[Turn]:
-    """Further questions about items already drawn, most of them short."""
+    """Further questions about items already drawn; those with options teach the most."""
     if len(items) == 1:
-        return [_true(rng, items[0]), *(_short(rng, items[0]) for _ in range(3))]
+        return [
+            *(_true(rng, items[0]) for _ in range(2)),
+            *(_short(rng, items[0]) for _ in range(2)),
+        ]
     names = [item.modality for item in items]
     single = [item for item in items if names.count(item.modality) == 1]
-    turns = [turn for turn in (_common(rng, items),) if turn]
-    turns += [_shared(rng, items) for _ in range(3)]
-    return turns + ([_short(rng, single[int(rng.integers(len(single)))])] if single else [])
+    turns = [turn for turn in (_common(rng, items), _common(rng, items)) if turn]
+    if single:
+        item = single[int(rng.integers(len(single)))]
+        turns.append(_true(rng, item) if rng.random() < 0.5 else _short(rng, item))
+    return turns
 
 
 def _short(rng: np.random.Generator, item: Item) -> Turn:
@@ -96,16 +102,6 @@ def _short(rng: np.random.Generator, item: Item) -> Turn:
         phrase = tuple(NUMBER_PROPERTIES)[int(rng.integers(len(NUMBER_PROPERTIES)))]
         return yesno_text(item.modality, phrase), "yes" if is_true(phrase, item) else "no"
     return describe_text(item.modality), caption(item)
-
-
-def _shared(rng: np.random.Generator, items: tuple[Item, ...]) -> Turn:
-    """Whether one phrase is true of all items; as often yes as no, where they share anything."""
-    spoken = [p for slot in SLOTS for p in phrases(slot, len(items))]
-    held = [p for p in spoken if all(is_true(p, item) for item in items)]
-    rest = [p for p in spoken if p not in held]
-    pool = held if held and rng.random() < 0.5 else rest
-    phrase = pool[int(rng.integers(len(pool)))]
-    return f"Is this true of all of these: {phrase}?", "yes" if phrase in held else "no"
 
 
 def _true(rng: np.random.Generator, item: Item) -> Turn:
@@ -134,11 +130,11 @@ def _common(rng: np.random.Generator, items: tuple[Item, ...]) -> Turn | None:
 def _choice(
     rng: np.random.Generator, right: list[str], wrong: list[str]
 ) -> tuple[tuple[str, ...], str]:
-    """Four options in random order, and the letter of the right one."""
+    """Four options in random order, and the reply that names the right one."""
     answer = right[int(rng.integers(len(right)))]
     others = [wrong[i] for i in rng.permutation(len(wrong))[: len(LETTERS) - 1]]
     place = int(rng.integers(len(LETTERS)))
-    return (*others[:place], answer, *others[place:]), LETTERS[place]
+    return (*others[:place], answer, *others[place:]), spoken_answer(answer, LETTERS[place])
 
 
 def _chat(

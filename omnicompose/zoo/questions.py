@@ -51,8 +51,13 @@ class Question:
 
     @property
     def reply(self) -> str:
-        """What a perfect model says: the letter where there is one, else the answer in words."""
-        return self.answer_letter or self.answer_text
+        """What a perfect model says: the answer in words, its letter behind it if it has one.
+
+        Words first: a model this small learns to name the right phrase within a few hundred steps,
+        while the letter alone is still at chance. Every option begins with a word of its own, so
+        the first token of the reply decides.
+        """
+        return spoken_answer(self.answer_text, self.answer_letter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,13 +171,17 @@ def describe_text(modality: str) -> str:
     return f"Describe the {NOUNS[modality]}."
 
 
+def spoken_answer(phrase: str, letter: str | None) -> str:
+    """The reply that names a phrase: exactly as the option stands in the question."""
+    return f"{phrase} ({letter})" if letter else phrase
+
+
 def lettered(options: tuple[str, ...]) -> str:
     """The options one a line, each before its letter.
 
-    A small model finds the letter of a right phrase far sooner where it stands behind the phrase:
-    a token can look back at what it labels, not ahead.
+    The letter stands behind the phrase: a token can look back at what it labels, not ahead.
     """
-    return "\n".join(f"{o} ({letter})" for o, letter in zip(options, LETTERS, strict=True))
+    return "\n".join(spoken_answer(o, letter) for o, letter in zip(options, LETTERS, strict=True))
 
 
 def ask_common(rng: np.random.Generator, modalities: tuple[str, ...]) -> _Draft:

@@ -18,8 +18,8 @@ from omnicompose.zoo.world import MODALITY_SLOTS, NUMBERS, SLOTS
 
 PAD, BOS, EOS, USER, ASSISTANT = "<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>"
 
-# No space or line break after <|assistant|>: a reply is the same token "B" that stands in "red (B)"
-# in the question. The generation block marks what a training loss looks at.
+# No space or line break after <|assistant|>: a reply begins with the very token that begins the
+# option's line in the question. The generation block marks what a training loss looks at.
 CHAT_TEMPLATE = """\
 {%- set media = {
     'image': 'picture: <image>\\n', 'audio': 'sound: <audio>\\n', 'video': 'clip: <video>\\n'
@@ -76,7 +76,6 @@ def corpus() -> list[str]:
     sentences = [
         "yes",
         "no",
-        "Is this true of all of these: red?",
         *(word for words in SLOTS.values() for word in words),
     ]
     for modality, slots in MODALITY_SLOTS.items():
