@@ -15,7 +15,9 @@ from omnicompose.zoo.media import SAMPLE_RATE_HZ, Raw
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
 WHISPER_RATE_HZ = 16000
-NUM_MEL_BINS = 40
+NUM_MEL_BINS = 80
+WINDOW = 800
+"""Samples per window: 50 ms tell the harmonics of a low voice apart, Whisper's own 25 ms do not."""
 
 _GREY = [0.5, 0.5, 0.5]
 
@@ -50,7 +52,10 @@ def make_preprocessor(modality: str) -> Preprocessor:
         return cast(
             Preprocessor,
             WhisperFeatureExtractor(
-                feature_size=NUM_MEL_BINS, sampling_rate=WHISPER_RATE_HZ, chunk_length=1
+                feature_size=NUM_MEL_BINS,
+                sampling_rate=WHISPER_RATE_HZ,
+                chunk_length=1,
+                n_fft=WINDOW,
             ),
         )
     # The plainest of transformers' video processors: resize, rescale, normalise. A longer clip
