@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.assembly import check_loads, composite_config, write_model_files
-from omnicompose.export import Manifest, hash_folder, refuse_existing
+from omnicompose.export import FileRecord, Manifest, hash_folder, refuse_existing
 from omnicompose.merging.engine import EngineOptions, MergeResult, Report, run_merge
 from omnicompose.model_card import write_model_card
 from omnicompose.plan import CompositePlan, make_plan
 from omnicompose.recipe import read_compose_recipe
+from omnicompose.tensors.journal import JOURNAL_NAME
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 
@@ -81,7 +82,7 @@ def compose(
     def assemble(folder: Path, result: MergeResult) -> None:
         write_model_files(config, plan, folder)
         write_model_card(plan, folder)
-        manifests.append(write_manifest(plan, folder))
+        manifests.append(write_manifest(plan, folder, result))
 
     result = run_merge(plan.plan.jobs, out, engine_options(plan, options), report, assemble)
     return ComposeResult(
@@ -106,8 +107,12 @@ def engine_options(plan: CompositePlan, options: ComposeOptions) -> EngineOption
     )
 
 
-def write_manifest(plan: CompositePlan, folder: Path) -> Manifest:
+def write_manifest(plan: CompositePlan, folder: Path, result: MergeResult) -> Manifest:
     """Hash every input and every file of `folder`, and write the manifest beside them."""
+    weights = [
+        FileRecord(path=file.name, num_bytes=file.num_bytes, sha256=file.sha256)
+        for file in result.files
+    ]
     manifest = Manifest(
         kind="composite",
         recipe=plan.setting.recipe.model_dump(mode="json"),
@@ -117,8 +122,14 @@ def write_manifest(plan: CompositePlan, folder: Path) -> Manifest:
             for label, source in plan.setting.folders().items()
             for record in hash_folder(source, "*.safetensors", label)
         ),
-        outputs=hash_folder(folder, "*"),
+        outputs=(*weights, *_other_files(folder, {record.path for record in weights})),
         facts=plan.facts(),
     )
     manifest.write(folder)
     return manifest
+
+
+def _other_files(folder: Path, weights: set[str]) -> list[FileRecord]:
+    """Records of what was assembled beside the weights; the engine's journal will be gone."""
+    hidden = weights | {JOURNAL_NAME}
+    return [record for record in hash_folder(folder, "*") if record.path not in hidden]
