@@ -102,7 +102,7 @@ class Evaluator:
         self._workspace.reset()
         values = self._node(job, start, count)
         if not self._allow_nonfinite:
-            check_finite(values, job.output, "the result", start)
+            check_finite(values, job.output, _origin(job), start)
         return values
 
     def _node(self, node: Node, start: int, count: int) -> torch.Tensor:
@@ -254,6 +254,11 @@ def _context(merge: Merge, statistics: Statistics) -> MergeContext:
 def _where(ref: TensorRef) -> str:
     place = ref.source.byte_range(ref.name)
     return ref.source.label if place is None else str(place.path)
+
+
+def _origin(job: Job) -> str:
+    names = ", ".join(dict.fromkeys(merge.method.spec.name for merge in merges(job)))
+    return f"the result of {names or 'arithmetic'}"
 
 
 def _to_device(factors: LowRank, device: torch.device) -> LowRank:

@@ -24,7 +24,9 @@ PREFIX = "base_model.model."
 FACTOR_KEY = re.compile(
     r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.[^.]+)??(?P<weight>\.weight)?"
 )
-REPLACED_KEY = re.compile(r"(?P<module>.+)\.modules_to_save(\.[^.]+)?\.(?P<leaf>weight|bias)")
+REPLACED_KEY = re.compile(
+    r"(?P<module>.+)\.(base_layer|modules_to_save(\.[^.]+)?)\.(?P<leaf>weight|bias)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class LoraAdapter:
                 f"{self.label}: tensor '{key}': no LoRA factor and no saved module; expected "
                 f"'{PREFIX}<module>.lora_A.weight' and the like. Save the adapter with peft again."
             )
+        # Next to the factors of an embedding peft stores the embedding itself, as `base_layer`.
         replaced = REPLACED_KEY.fullmatch(name)
         own = f"{replaced['module']}.{replaced['leaf']}" if replaced else name
         self.replacements[own] = key

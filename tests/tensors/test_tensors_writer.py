@@ -1,0 +1,165 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from omnicompose.errors import MergeError
+from omnicompose.tensors.digest import FollowingDigest
+from omnicompose.tensors.journal import JOURNAL_NAME, Record, read_journal
+from omnicompose.tensors.layout import make_layout
+from omnicompose.tensors.source import TensorInfo, tensor_bytes
+from omnicompose.tensors.writer import OutputFolder, check_free, partial_folder
+
+TENSORS = {f"t{i}": torch.arange(5.0) + i for i in range(4)}
+INFOS = [TensorInfo(name=n, dtype=t.dtype, shape=tuple(t.shape)) for n, t in TENSORS.items()]
+JOBS = {name: f"job of {name}" for name in TENSORS}
+LAYOUT = make_layout(INFOS, shard_bytes=40)
+
+
+def open_folder(out: Path) -> OutputFolder:
+    return OutputFolder(out, LAYOUT, {info.name: info.num_bytes for info in INFOS})
+
+
+def fill(folder: OutputFolder, names: list[str]) -> None:
+    for name in names:
+        place, data = folder.places()[name], tensor_bytes(TENSORS[name])
+        # In two pieces, the last one first: the order of writes must not matter.
+        folder.write(place, 8, data[8:])
+        folder.write(place, 0, data[:8])
+        folder.add(name, Record(job=JOBS[name], sha256=hashlib.sha256(data).hexdigest()))
+
+
+def make(out: Path) -> None:
+    folder = open_folder(out)
+    folder.begin(JOBS, resume=False)
+    fill(folder, list(TENSORS))
+    folder.seal()
+    folder.publish(overwrite=True)
+    folder.close()
+
+
+def contents(folder: Path) -> dict[str, torch.Tensor]:
+    return {n: t for path in folder.glob("*.safetensors") for n, t in load_file(path).items()}
+
+
+def test_a_finished_folder_holds_the_tensors_an_index_and_nothing_else(tmp_path):
+    make(tmp_path / "out")
+    assert {n: t.tolist() for n, t in contents(tmp_path / "out").items()} == {
+        n: t.tolist() for n, t in TENSORS.items()
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_intact_is_kept_and_what_is_not_is_done_again(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    fill(folder, ["t0", "t2", "t3"])
+    place = folder.places()["t2"]
+    folder.write(place, 0, tensor_bytes(torch.full((1,), 9.0)))
+    folder.close()
+    assert not (tmp_path / "out").exists()
+    journal = partial_folder(tmp_path / "out") / JOURNAL_NAME
+    journal.write_bytes(journal.read_bytes() + b'{"tensor": "t1", "jo')
+    (partial_folder(tmp_path / "out") / "model-00001-of-00007.safetensors").touch()
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=True)
+    assert sorted(folder.records) == ["t0", "t3"]
+    assert sorted(read_journal(folder.partial)) == ["t0", "t3"]
+    fill(folder, ["t1", "t2"])
+    folder.seal()
+    folder.publish(overwrite=False)
+    folder.close()
+    assert contents(tmp_path / "out")["t2"].tolist() == TENSORS["t2"].tolist()
+    assert not list((tmp_path / "out").glob("*-of-00007*"))
+
+
+def test_without_resume_everything_is_begun_anew(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    fill(folder, ["t0"])
+    (folder.partial / "sub").mkdir()
+    folder.close()
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    assert folder.records == {}
+    assert not (folder.partial / "sub").exists()
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "reason"),
+    [(JOBS | {"t0": "other"}, "computed otherwise now"), ({"t1": "x"}, "not in this plan")],
+)
+def test_another_plan_is_not_resumed(tmp_path, jobs, reason):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    fill(folder, ["t0"])
+    folder.close()
+    folder = open_folder(tmp_path / "out")
+    with pytest.raises(MergeError, match=f"'t0': finished .* {reason}.*without --resume"):
+        folder.begin(jobs, resume=True)
+    folder.close()
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    first = open_folder(tmp_path / "out")
+    with pytest.raises(MergeError, match="another process is writing this output"):
+        open_folder(tmp_path / "out")
+    first.close()
+    open_folder(tmp_path / "out").close()
+
+
+def test_an_output_that_exists_is_kept_unless_told(tmp_path):
+    check_free(tmp_path / "out", overwrite=False)
+    make(tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("old")
+    with pytest.raises(MergeError, match=r"found a folder of that name.*--overwrite"):
+        check_free(tmp_path / "out", overwrite=False)
+    check_free(tmp_path / "out", overwrite=True)
+    make(tmp_path / "out")
+    assert not (tmp_path / "out" / "mine.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "file").touch()
+    with pytest.raises(MergeError, match="found a file of that name"):
+        check_free(tmp_path / "file", overwrite=True)
+
+
+def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    fill(folder, list(TENSORS))
+    folder.seal()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(MergeError, match="cannot be written"):
+        folder.publish(overwrite=False)
+    folder.close()
+    assert (tmp_path / "out" / "mine.txt").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MergeError, match="cannot be written"):
+        open_folder(tmp_path / "file" / "out")
+
+
+def test_digests_follow_the_writers(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    digest = FollowingDigest(LAYOUT.files, folder.places())
+    fill(folder, ["t3", "t1", "t0", "t2"])
+    for name in ["t3", "t1", "t0", "t2"]:
+        digest.complete(name)
+    for name, sha256 in digest.result().items():
+        assert hashlib.sha256((folder.partial / name).read_bytes()).hexdigest() == sha256
+    abandoned = FollowingDigest(LAYOUT.files, folder.places())
+    abandoned.stop()
+    assert abandoned.result() == {}
+    folder.close()
