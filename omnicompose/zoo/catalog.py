@@ -113,9 +113,13 @@ def write_checksums(assets: Path = ASSETS) -> None:
 
 
 def shipped_files(assets: Path = ASSETS) -> list[Path]:
-    """Every file of the zoo but the checksums themselves, by name."""
+    """Every file of the zoo but the checksums themselves and hidden ones, by name."""
     return sorted(
-        path for path in assets.rglob("*") if path.is_file() and path.name != CHECKSUMS_NAME
+        path
+        for path in assets.rglob("*")
+        if path.is_file()
+        and path.name != CHECKSUMS_NAME
+        and not any(part.startswith(".") for part in path.relative_to(assets).parts)
     )
 
 

@@ -45,9 +45,9 @@ CONNECTORS: dict[str, dict[str, object]] = {
 }
 """The connector of each modality, as `omnicompose.connectors.make_connector` takes it."""
 
-BATCH_SIZE = 20
+BATCH_SIZE = 16
 CAPTION_BATCH_SIZE = 32
-CAPTIONING = Schedule(num_steps=250)
+CAPTIONING = Schedule(num_steps=200)
 CAPTIONING_RATE = 3e-3
 TEXT_SHARE = 0.25
 """How often a lesson has no medium, so that the experts do not forget to read."""
@@ -80,14 +80,14 @@ REGIMES = {
         rank=16,
         adapter_rate=3e-3,
         connector_rate=3e-3,
-        schedule=Schedule(num_steps=300),
+        schedule=Schedule(num_steps=250),
     ),
     "stressed": Regime(
         captioned=False,
         rank=24,
         adapter_rate=6e-3,
         connector_rate=3e-4,
-        schedule=Schedule(num_steps=300),
+        schedule=Schedule(num_steps=250),
     ),
 }
 

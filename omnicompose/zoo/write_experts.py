@@ -127,8 +127,12 @@ def write_llava(folder: Path, *, base: Path, encoder: Path, connector: Path) -> 
 def _llava_config(text: LlamaConfig, encoder: Path, image_token_id: int) -> LlavaConfig:
     settings = read_encoder_description(encoder)["config"]
     assert isinstance(settings, dict)
+    vision = CLIPVisionConfig(**settings["vision_config"])
+    text.dtype = DTYPE
+    text._name_or_path = ""  # the same bytes wherever the zoo is made
     return LlavaConfig(
-        vision_config=CLIPVisionConfig(**settings["vision_config"]),
+        vision_config=vision,
+        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         text_config=text,
         image_token_index=image_token_id,
         projector_hidden_act="gelu",

@@ -1,0 +1,115 @@
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+import pytest
+import torch
+
+from omnicompose.errors import TrainingError
+from omnicompose.zoo import train_base
+from omnicompose.zoo.catalog import ZOO
+from omnicompose.zoo.lessons import caption_lesson, media_lesson, text_lesson
+from omnicompose.zoo.stages import STAGES, Stage, Workshop, with_needs
+from omnicompose.zoo.train import _run_in_order, is_done, main, train_zoo
+
+
+def test_every_member_of_the_zoo_has_a_stage() -> None:
+    assert ZOO.keys() <= STAGES.keys()
+    assert len({Workshop(out=Path("zoo")).place(name) for name in STAGES}) == len(STAGES)
+
+
+def test_needs_come_first() -> None:
+    names = [stage.name for stage in with_needs(("image-standard",))]
+    assert names[-1] == "image-standard"
+    assert set(names) == {"base", "media", "encoder-image", "captioning-image", "image-standard"}
+    seen: set[str] = set()
+    for stage in with_needs(tuple(STAGES)):
+        assert seen.issuperset(stage.needs)
+        seen.add(stage.name)
+
+
+def test_a_key_follows_settings_needs_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = STAGES["llava"].key(0)
+    assert before == STAGES["llava"].key(0) != STAGES["llava"].key(1)
+    monkeypatch.setitem(STAGES, "base", replace(STAGES["base"], settings=("another",)))
+    assert STAGES["llava"].key(0) != before
+
+
+def test_stages_start_when_their_needs_have_ended() -> None:
+    started: list[str] = []
+
+    def submit(stage: Stage) -> Future[None]:
+        started.append(stage.name)
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    news: Queue[tuple[str, int, int]] = Queue()
+    news.put(("base", 1, 2))
+    told: list[tuple[str, int, int]] = []
+    stages = list(reversed(with_needs(("llava",))))
+    ended = _run_in_order(stages, submit, news, told.append)
+    assert sorted(ended) == sorted(started) == sorted(stage.name for stage in stages)
+    for name in started:
+        assert all(started.index(need) < started.index(name) for need in STAGES[name].needs)
+    assert told == [("base", 1, 2)]
+
+
+def test_a_failing_stage_ends_the_training() -> None:
+    def submit(stage: Stage) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_exception(TrainingError("no luck"))
+        return future
+
+    with pytest.raises(TrainingError, match="no luck"):
+        _run_in_order([STAGES["base"]], submit, Queue(), lambda news: None)
+
+
+def test_what_is_done_is_done_for_one_seed(tmp_path: Path) -> None:
+    workshop, stage = Workshop(out=tmp_path), STAGES["media"]
+    assert not is_done(workshop, stage)
+    record = tmp_path / ".work" / "done" / "media.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(f'{{"key": "{stage.key(0)}"}}')
+    assert not is_done(workshop, stage)  # recorded, but its result is gone
+    workshop.place("media").mkdir()
+    assert is_done(workshop, stage)
+    assert not is_done(replace(workshop, seed=1), stage)
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TrainingError, match="elephant: the zoo has no such stage"):
+        train_zoo(Workshop(out=tmp_path), ["elephant"])
+    assert main(["--only", "elephant", "--out", str(tmp_path)]) == 2
+    assert "no such stage" in capsys.readouterr().err
+
+
+def test_lessons_show_one_medium_at_most() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert text_lesson(rng, 3).media == ()
+        lesson = media_lesson(rng, "audio", mixed=0.5)
+        assert [item.modality for item in lesson.media] == ["audio"]
+        entries = [e for e in lesson.messages[0]["content"] if e["type"] != "text"]
+        assert entries == [{"type": "audio"}]
+    (item,) = caption_lesson(rng, "video").media
+    assert item.modality == "video"
+
+
+def test_a_base_of_a_few_steps_is_a_checkpoint_and_repeats_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = replace(train_base.SCHEDULE, num_steps=3)
+    monkeypatch.setattr(train_base, "SCHEDULE", schedule)
+    monkeypatch.setattr(train_base, "BATCH_SIZE", 2)
+    threads, told = torch.get_num_threads(), list[tuple[int, int]]()
+    for name in ("one", "two"):
+        train_base.train_base(tmp_path / name, progress=lambda *news: told.append(news))
+    torch.set_num_threads(threads)
+    assert told[:3] == [(1, 3), (2, 3), (3, 3)]
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {*files}
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
