@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omnicompose.assembly import check_loads, composite_config, write_model_files
 from omnicompose.export import FileRecord, Manifest, hash_folder, refuse_existing
-from omnicompose.merging.engine import EngineOptions, MergeResult, Report, run_merge
+from omnicompose.merging.engine import run_merge
+from omnicompose.merging.options import EngineOptions, MergeResult, Report
 from omnicompose.model_card import write_model_card
 from omnicompose.plan import CompositePlan, make_plan
 from omnicompose.recipe import read_compose_recipe
@@ -122,14 +123,14 @@ def write_manifest(plan: CompositePlan, folder: Path, result: MergeResult) -> Ma
             for label, source in plan.setting.folders().items()
             for record in hash_folder(source, "*.safetensors", label)
         ),
-        outputs=(*weights, *_other_files(folder, {record.path for record in weights})),
+        outputs=(*weights, *other_files(folder, {record.path for record in weights})),
         facts=plan.facts(),
     )
     manifest.write(folder)
     return manifest
 
 
-def _other_files(folder: Path, weights: set[str]) -> list[FileRecord]:
+def other_files(folder: Path, weights: set[str]) -> list[FileRecord]:
     """Records of what was assembled beside the weights; the engine's journal will be gone."""
     hidden = weights | {JOURNAL_NAME}
     return [record for record in hash_folder(folder, "*") if record.path not in hidden]

@@ -123,13 +123,15 @@ def hash_folder(folder: Path, pattern: str, label: str = "") -> tuple[FileRecord
     """Records of the files in and below a folder, hashed two at a time, sorted by name.
 
     Args:
-        folder: where they lie.
+        folder: where they lie, or one file.
         pattern: which of them.
         label: goes before their names, so that records name no place on this machine.
     """
-    paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    single = folder.is_file()
+    root = folder.parent if single else folder
+    paths = [folder] if single else sorted(p for p in folder.rglob(pattern) if p.is_file())
     with ThreadPoolExecutor(2) as pool:
-        return tuple(pool.map(lambda path: _record(path, folder, label), paths))
+        return tuple(pool.map(lambda path: _record(path, root, label), paths))
 
 
 def _record(path: Path, root: Path, label: str) -> FileRecord:

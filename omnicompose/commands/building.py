@@ -29,12 +29,12 @@ def quickstart(out: Out = Path("quickstart")) -> None:
 
 def plan(recipe: RecipeFile, as_json: AsJson = False) -> None:
     """Show what becomes of every tensor, before any is read."""
-    from omnicompose.recipe import read_compose_recipe
+    from omnicompose.recipe import MergeRecipe, read_recipe
 
-    asked = read_compose_recipe(recipe)  # before the heavy imports: mistakes show at once
-    from omnicompose.plan import make_plan, render_plan
+    asked = read_recipe(recipe)  # before the heavy imports: mistakes show at once
+    from omnicompose.plan import make_merge_plan, make_plan, render_plan
 
-    decided = make_plan(asked)
+    decided = make_merge_plan(asked) if isinstance(asked, MergeRecipe) else make_plan(asked)
     show_json(decided.to_json()) if as_json else show(render_plan(decided))
 
 
@@ -78,7 +78,7 @@ def merge(
     read_merge_recipe(recipe)
     refuse_existing(out, overwrite=overwrite)
     from omnicompose.composer import ComposeOptions
-    from omnicompose.composer import merge as build
+    from omnicompose.merger import merge as build
 
     options = ComposeOptions(resume=resume, overwrite=overwrite, memory_bytes=memory, device=device)
     with merge_progress() as report:

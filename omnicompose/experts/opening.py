@@ -54,7 +54,7 @@ def open_expert(
             modality, source.text, folder, base, allow_different_base=allow_different_base
         )
     if (folder / ADAPTER_FILE).is_file():
-        return open_adapted(modality, _host_of(source.text, folder), source.text, folder)
+        return open_adapted(modality, host_of(source.text, folder), source.text, folder)
     if (folder / CONFIG_FILE).is_file():
         return open_native(modality, source.text, folder)
     raise SourceError(
@@ -63,7 +63,12 @@ def open_expert(
     )
 
 
-def _host_of(label: str, folder: Path) -> Checkpoint:
+def host_of(label: str, folder: Path) -> Checkpoint:
+    """The checkpoint that an adapter folder names as its base.
+
+    Raises:
+        SourceError: it names none, or one that cannot be opened.
+    """
     named = read_lora_settings(folder).base_model
     if not named:
         raise SourceError(

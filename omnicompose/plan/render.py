@@ -7,9 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from omnicompose.plan.make_plan import CompositePlan
+from omnicompose.plan.merge_plan import MergePlan
 
 
-def render_plan(plan: CompositePlan) -> RenderableType:
+def render_plan(plan: CompositePlan | MergePlan) -> RenderableType:
     """Tables of outputs by reason and of dropped inputs by reason, then every tensor."""
     decided = plan.plan
     title = Text(
@@ -20,7 +21,7 @@ def render_plan(plan: CompositePlan) -> RenderableType:
     return Group(title, _outputs(plan), _tensors(plan), _dropped(plan))
 
 
-def _outputs(plan: CompositePlan) -> Table:
+def _outputs(plan: CompositePlan | MergePlan) -> Table:
     table = _table("what", "tensors", "MB")
     tensors: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -32,7 +33,7 @@ def _outputs(plan: CompositePlan) -> Table:
     return table
 
 
-def _tensors(plan: CompositePlan) -> Table:
+def _tensors(plan: CompositePlan | MergePlan) -> Table:
     table = _table("output", "shape", "dtype", "from")
     for entry in plan.plan.entries:
         output = entry.output
@@ -45,7 +46,7 @@ def _tensors(plan: CompositePlan) -> Table:
     return table
 
 
-def _dropped(plan: CompositePlan) -> Table:
+def _dropped(plan: CompositePlan | MergePlan) -> Table:
     table = _table("not used", "why")
     for origin, reason in sorted(plan.plan.dropped.items()):
         table.add_row(str(origin), reason)

@@ -42,27 +42,39 @@ class Treatment:
 
 
 def treatment_of(
-    name: str, text: TextMerge, roles: Roles, overrides: tuple[Override, ...]
+    name: str,
+    text: TextMerge,
+    roles: Roles,
+    overrides: tuple[Override, ...],
+    role: Role | None = None,
 ) -> Treatment:
-    """The treatment of a backbone tensor: the first override that matches, else its role's.
+    """The treatment of a tensor: the first override that matches, else its role's.
+
+    Args:
+        name: of the tensor.
+        text: method and settings of the recipe.
+        roles: policy by role.
+        overrides: exceptions by name.
+        role: what the tensor does; None: as its name says, as a part of the backbone.
 
     Raises:
         RecipeError: the method or a parameter does not exist.
     """
-    role = role_of(name)
+    layer = layer_of(name) if role is None else None
+    role = role or role_of(name)
     override = next((one for one in overrides if fnmatchcase(name, one.match)), None)
     policy = override.policy if override else getattr(roles, role)
     if policy == "base":
-        return _treatment(None, {}, role=role, name=name)
+        return _treatment(None, {}, role=role, layer=layer)
     if policy == "mean_delta":
-        return _treatment(MEAN_DELTA, check_parameters(MEAN_DELTA, {}), role=role, name=name)
+        return _treatment(MEAN_DELTA, check_parameters(MEAN_DELTA, {}), role=role, layer=layer)
     method, given, profile = text.method, text.parameters, text.profile
     if override and override.method:
         method, given, profile = override.method, override.parameters, override.profile
     elif override and (override.parameters or override.profile):
         given, profile = {**given, **override.parameters}, override.profile or profile
     parameters = check_parameters(method, given, profile)
-    return _treatment(method, parameters, role=role, name=name, mean=False)
+    return _treatment(method, parameters, role=role, layer=layer, mean=False)
 
 
 def _treatment(
@@ -70,7 +82,7 @@ def _treatment(
     parameters: Mapping[str, ParameterValue],
     *,
     role: Role,
-    name: str,
+    layer: int | None,
     mean: bool = True,
 ) -> Treatment:
     return Treatment(
@@ -78,7 +90,7 @@ def _treatment(
         parameters=parameters,
         mean=mean and method is not None,
         role=role,
-        layer=layer_of(name),
+        layer=layer,
     )
 
 
