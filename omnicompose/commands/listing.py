@@ -22,11 +22,11 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model or expert is made of, from its headers alone."""
-    from omnicompose.commands.tables import fields_table
-    from omnicompose.experts import inspect_source
+    from omnicompose.commands.tables import inspection_view
+    from omnicompose.experts.inspection import inspect_source
 
     found = inspect_source(source).to_json()
-    show_json(found) if as_json else show(fields_table(found))
+    show_json(found) if as_json else show(inspection_view(found))
 
 
 def methods(

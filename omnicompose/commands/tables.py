@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import Group
 from rich.table import Table
 
 Row = Mapping[str, object]
@@ -43,6 +44,16 @@ def method_table(row: Row) -> Table:
         for name, values in _mapping(row["profiles"]).items()
     }
     return fields_table(dict(row) | {"parameters": parameters, "profiles": profiles})
+
+
+def inspection_view(found: Row) -> Group:
+    """What a source is, what it is made of, and the adapter on it."""
+    facts = {"source": found["source"], "kind": found["kind"]} | dict(_mapping(found["facts"]))
+    parts = [_mapping(part) for part in _sequence(found["parts"])]
+    columns = ("name", "num_tensors", "num_parameters", "num_bytes", "dtypes")
+    adapter = _mapping(found["adapter"])
+    below = [inspection_view(adapter)] if adapter else []
+    return Group(fields_table(facts), rows_table(parts, columns), *below)
 
 
 def results_table(results: Row) -> Table:
