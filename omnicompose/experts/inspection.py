@@ -12,7 +12,6 @@ from omnicompose.experts.resolve import resolve
 from omnicompose.families import FAMILIES
 from omnicompose.recipe_values import parse_source
 from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
-from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
 from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.source import TensorInfo
 
