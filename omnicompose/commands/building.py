@@ -29,12 +29,12 @@ def quickstart(out: Out = Path("quickstart")) -> None:
 
 def plan(recipe: RecipeFile, as_json: AsJson = False) -> None:
     """Show what becomes of every tensor, before any is read."""
-    from omnicompose.recipe import MergeRecipe, read_recipe
+    from omnicompose.recipe import ComposeRecipe, read_recipe
 
     asked = read_recipe(recipe)  # before the heavy imports: mistakes show at once
     from omnicompose.plan import make_merge_plan, make_plan, render_plan
 
-    decided = make_merge_plan(asked) if isinstance(asked, MergeRecipe) else make_plan(asked)
+    decided = make_plan(asked) if isinstance(asked, ComposeRecipe) else make_merge_plan(asked)
     show_json(decided.to_json()) if as_json else show(render_plan(decided))
 
 

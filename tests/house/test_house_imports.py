@@ -29,20 +29,21 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "model_card": ("plan",),
     "assembly": ("plan", "modeling"),
     "composer": ("assembly", "export", "model_card"),
+    "merger": ("composer",),
     "evaluation": ("zoo", "media", "modeling"),
     "training": ("modeling", "experts", "media"),
     "zoo.train": ("training", "composer", "evaluation"),
     "replier": ("modeling",),
     "ask": ("media", "replier"),
     "shelf": ("errors",),
-    "quickstart": ("composer", "evaluation", "ask", "shelf"),
+    "quickstart": ("merger", "evaluation", "ask", "shelf"),
     "commands": ("quickstart", "training", "zoo.train"),
     "cli": ("commands",),
     "main": ("cli",),
 }
 """Room to the rooms right below it; what those may import it may import too."""
-MAKE_THE_ZOO = ("train", "features", "write")
-"""How the modules that train the zoo begin; its other modules are data that evaluation reads."""
+ZOO_DATA = ("zoo", "catalog", "media", "options", "questions", "words", "world")
+"""The zoo's modules that others may read; all the rest of it draws, speaks and trains."""
 
 
 def room_of(module: str) -> str:
@@ -50,8 +51,8 @@ def room_of(module: str) -> str:
     parts = module.split(".")[1:]
     if not parts:
         return "omnicompose"
-    if parts[0] == "zoo" and len(parts) > 1 and parts[1].startswith(MAKE_THE_ZOO):
-        return "zoo.train"
+    if parts[0] == "zoo":
+        return "zoo" if parts[-1] in ZOO_DATA else "zoo.train"
     name = parts[0].strip("_")
     return name if name in MAY_IMPORT else name.split("_")[0]
 
