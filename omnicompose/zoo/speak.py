@@ -41,11 +41,12 @@ VOICES: dict[str, tuple[str, ...]] = {
         "gmw/en+m8",
         "gmw/en-US+Alex",
         "gmw/en-US+adam",
+        "gmw/en-029+boris",
     ),
     "held-out": (
         "gmw/en-GB-x-rp",
         "gmw/en-US+m5",
-        "gmw/en-029+edward",
+        "gmw/en+edward",
         "gmw/en-GB-x-gbclan+max",
     ),
 }

@@ -84,8 +84,8 @@ class Schedule:
 
 
 SCHEDULES = {
-    "image": Schedule(num_steps=3000, batch_size=96),
-    "audio": Schedule(num_steps=900),
+    "image": Schedule(num_steps=2400, batch_size=96, learning_rate=3e-3),
+    "audio": Schedule(num_steps=1000),
     "still": Schedule(num_steps=900, batch_size=192),
     "video": Schedule(num_steps=500),
 }
