@@ -46,15 +46,16 @@ def merge_agreeing(
     if how == "max":
         return _largest(tensors, weights, elected)
     total, support = torch.zeros_like(elected), torch.zeros_like(elected)
+    agreeing = torch.empty_like(elected)
     for tensor, weight in zip(tensors, weights, strict=True):
         # A negative weight turns its delta's vote round, so that agreement is that of w_i d_i.
-        side = 1.0 if weight >= 0 else -1.0
-        agreeing = (tensor * elected).mul_(side).clamp_(min=0.0)
+        torch.mul(tensor, elected if weight >= 0 else -elected, out=agreeing).clamp_(min=0.0)
         total.add_(agreeing, alpha=abs(weight))
         if how == "mean":
             support.add_(torch.gt(agreeing, 0.0, out=agreeing), alpha=weight)
     if how == "mean":
-        total.div_(support.masked_fill_(support == 0, 1.0))
+        # Where nobody agrees the total is 0 as well: 0 / 1 instead of 0 / 0.
+        total.div_(support.add_(torch.eq(support, 0.0, out=agreeing)))
     return total.mul_(elected)
 
 

@@ -72,7 +72,8 @@ def normalised_mean(gram: torch.Tensor, weights: torch.Tensor, name: str) -> tor
     inverse = torch.where(norms > 0, 1.0 / norms, 0.0)
     direction = weights * inverse
     length = (direction @ gram @ direction).clamp(min=0.0).sqrt()
-    if float(length) <= 1e-12 * float(weights.abs().sum()):
+    # Directions of fp32 tensors that cancel do so but for their rounding.
+    if float(length) <= 1e-6 * float(weights.abs().sum()):
         return _without_direction(gram, weights, name)
     return direction / length * (weights * norms).sum()
 

@@ -20,7 +20,7 @@ from omnicompose.merging.method import (
     TensorGroup,
 )
 from omnicompose.merging.registry import METHODS, check_parameters
-from omnicompose.merging.whole_tensor import observed
+from omnicompose.merging.whole_tensor import merge_whole, observed
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "merging"
 NUM_LAYERS = 2
@@ -193,3 +193,32 @@ def run(row: Row) -> Tensors:
     if row.delta:
         return {n: t - model("base", "fp32")[n] for n, t in merged.items()}
     return merged
+
+
+def group_like(
+    base: torch.Tensor | None,
+    experts: Sequence[torch.Tensor],
+    weights: Sequence[float] = (),
+    **rest: object,
+) -> TensorGroup:
+    """A group of plain tensors, with names and equal weights filled in."""
+    settings = {
+        "name": "model.layers.0.mlp.up_proj.weight",
+        "shape": tuple(experts[0].shape),
+        "expert_names": tuple(f"expert{i}" for i in range(len(experts))),
+        **rest,
+    }
+    weights = tuple(float(w) for w in weights) or (1.0,) * len(experts)
+    return TensorGroup(base=base, experts=tuple(experts), weights=weights, **settings)
+
+
+def merge_one(
+    method: str,
+    group: TensorGroup,
+    parameters: Mapping[str, ParameterValue] | None = None,
+    profile: str | None = None,
+    seed: int = 0,
+) -> torch.Tensor:
+    """A whole tensor through the registry."""
+    checked = check_parameters(method, parameters or {}, profile)
+    return merge_whole(METHODS[method], group, MergeContext(parameters=checked, seed=seed))
