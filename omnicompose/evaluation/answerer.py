@@ -20,10 +20,12 @@ class Prompt:
     Attributes:
         content: media and texts of the turn.
         text: after the chat template; one placeholder per medium, not yet expanded.
+        openings: how a reply that chooses each option begins; empty: with its letter.
     """
 
     content: Content
     text: str
+    openings: tuple[str, ...] = ()
 
     @property
     def media(self) -> tuple[Medium, ...]:
@@ -94,7 +96,7 @@ class Answerer(Protocol):
     def letter_log_likelihoods(
         self, batch: Sequence[Prepared], num_letters: int
     ) -> list[tuple[float, ...]]:
-        """Log-probability of the letters A, B, ... as the token behind each prompt."""
+        """Log-probability of each option's letter, or opening, as the token behind each prompt."""
         ...
 
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:

@@ -68,7 +68,10 @@ def make_questions(run: Run, samples: Sequence[Sample]) -> list[Question]:
     ways = [(s, subset) for s in samples for subset in subsets_of(s, run.options.modalities)]
     contents = [view(sample, subset) for sample, subset in ways]
     texts = run.answerer.render(contents)
-    prompts = [Prompt(content=c, text=t) for c, t in zip(contents, texts, strict=True)]
+    prompts = [
+        Prompt(content=content, text=text, openings=sample.openings)
+        for (sample, _), content, text in zip(ways, contents, texts, strict=True)
+    ]
     return [
         Question(prompt=prompt, blank=_blank_line(run, way, prompt, score))
         for way, prompt in zip(ways, prompts, strict=True)

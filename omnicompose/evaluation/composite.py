@@ -17,7 +17,7 @@ from omnicompose.evaluation.batches import expand_placeholders, make_batch
 from omnicompose.evaluation.embeddings import EmbeddingCache
 from omnicompose.evaluation.letters import DECIMALS, letter_token_ids
 from omnicompose.evaluation.loaded import ComposedModel, Message, Processor
-from omnicompose.evaluation.sample import Medium
+from omnicompose.evaluation.sample import LETTERS, Medium
 from omnicompose.evaluation.subsets import Content
 from omnicompose.modalities import MODALITIES
 
@@ -82,7 +82,7 @@ class Composite:
     def letter_log_likelihoods(
         self, batch: Sequence[Prepared], num_letters: int
     ) -> list[tuple[float, ...]]:
-        """Log-probability of the letters A, B, ... as the token behind each prompt."""
+        """Log-probability of each option's letter, or opening, as the token behind each prompt."""
         inputs = make_batch(batch, self._pad_id, self._model.device)
         output = self._model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
         log_probabilities = output.logits[:, -1].float().log_softmax(-1).cpu()
@@ -175,15 +175,16 @@ class Composite:
         self._checked.add(kind)
 
     def _spelled(self, prompt: Prepared, num_letters: int) -> torch.Tensor:
-        """Token ids `[spellings, letters]` of the letters behind a prompt."""
+        """Token ids `[spellings, options]` of what begins a reply behind a prompt."""
         # Nothing in front of a special token changes what is written behind it; elsewhere the last
         # few tokens decide.
         last = prompt.token_ids[-1:]
         special = last[0] in self._processor.tokenizer.all_special_ids
-        key = (num_letters, *(last if special else prompt.token_ids[-4:]))
+        beginnings = prompt.prompt.openings or tuple(LETTERS[:num_letters])
+        key = (beginnings, *(last if special else prompt.token_ids[-4:]))
         if key not in self._letter_ids:
             ids = letter_token_ids(
-                lambda text: self._tokenize([text])[0], prompt.prompt.text, num_letters
+                lambda text: self._tokenize([text])[0], prompt.prompt.text, beginnings
             )
             self._letter_ids[key] = torch.tensor(ids)
         return self._letter_ids[key]

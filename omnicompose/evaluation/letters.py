@@ -1,5 +1,8 @@
 """The letter score: how likely is each option's letter as the very next token?
 
+Where a benchmark's models say an option's words before its letter (the zoo's do: a model this small
+learns no other order), the first token of those words stands in for the letter.
+
 One forward pass per question, deterministic, never unparsed. The token must be the one that follows
 the exact prompt bytes: whether a tokenizer writes `A` or ` A` there depends on those bytes, so both
 spellings are tried, and whichever are one token count together.
@@ -18,31 +21,33 @@ DECIMALS = 6
 Tokenize = Callable[[str], Sequence[int]]
 
 
-def letter_token_ids(tokenize: Tokenize, prompt: str, num_letters: int) -> list[list[int]]:
-    """Token ids that spell each letter right behind `prompt`, `[spelling][letter]`.
+def letter_token_ids(
+    tokenize: Tokenize, prompt: str, beginnings: Sequence[str]
+) -> list[list[int]]:
+    """Token ids that begin each option's reply right behind `prompt`, `[spelling][option]`.
 
     Args:
         tokenize: text to ids, as the prompt itself is tokenised.
         prompt: the exact text in front of the letter.
-        num_letters: how many letters, from A.
+        beginnings: each option's letter, or the words that its reply begins with.
 
     Raises:
-        EvaluationError: in no spelling is every letter one token of its own.
+        EvaluationError: in no spelling does every option begin with a token of its own.
     """
     before = list(tokenize(prompt))
     found = []
     for spelling in SPELLINGS:
         ids = [
-            _added_token(before, tokenize(prompt + spelling.format(letter)))
-            for letter in LETTERS[:num_letters]
+            _first_token(before, tokenize(prompt + spelling.format(beginning)))
+            for beginning in beginnings
         ]
         distinct = {token_id for token_id in ids if token_id is not None}
-        if len(distinct) == num_letters:
+        if len(distinct) == len(beginnings):
             found.append([token_id for token_id in ids if token_id is not None])
     if not found:
         raise EvaluationError(
             f"letter score: behind a prompt that ends in {prompt[-24:]!r} this tokenizer does not "
-            f"write each of {', '.join(LETTERS[:num_letters])} as one token of its own; "
+            f"begin each of {', '.join(beginnings)} with a token of its own; "
             "use --score generate for this model."
         )
     return found
@@ -65,6 +70,7 @@ def best_letter(log_likelihoods: Sequence[float]) -> str:
     return LETTERS[max(range(len(log_likelihoods)), key=lambda i: log_likelihoods[i])]
 
 
-def _added_token(before: list[int], after: Sequence[int]) -> int | None:
+def _first_token(before: list[int], after: Sequence[int]) -> int | None:
     ids = list(after)
-    return ids[-1] if len(ids) == len(before) + 1 and ids[:-1] == before else None
+    grown = len(ids) > len(before) and ids[: len(before)] == before
+    return ids[len(before)] if grown else None

@@ -14,7 +14,9 @@ Advance = Callable[[int, int], None]
 @contextmanager
 def progress_bar(name: str, total: int) -> Iterator[Advance]:
     """Show how far the questions of one task are."""
-    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield lambda done, failed: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -24,7 +26,7 @@ def progress_bar(name: str, total: int) -> Iterator[Advance]:
         TextColumn("{task.fields[errors]}"),
     )
     errors = 0
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total, rate="", errors="")
 
         def advance(done: int, failed: int) -> None:

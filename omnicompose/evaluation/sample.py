@@ -48,6 +48,8 @@ class Sample:
         content: media and texts of the one user turn, in order.
         choices: the options in the order of their letters.
         answer: index of the right one.
+        openings: how a reply that chooses each option begins, where the benchmark's models say the
+            option's words first; empty: with the option's letter.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Sample:
     content: tuple[Shown | str, ...] = field(repr=False)
     choices: tuple[str, ...]
     answer: int
+    openings: tuple[str, ...] = ()
 
     @property
     def media(self) -> tuple[Medium, ...]:

@@ -68,6 +68,7 @@ def _sample(question: Question, index: int, media_dir: Path) -> Sample:
         content=(*shown, question.text),
         choices=question.options,
         answer=question.answer_index,
+        openings=question.options,
     )
 
 

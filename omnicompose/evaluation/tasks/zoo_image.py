@@ -2,6 +2,7 @@
 
 from omnicompose.evaluation.task import TaskSpec
 from omnicompose.evaluation.tasks.zoo import CLUSTER_FIELD, LICENCE, LOCATION, ZooTask
+from omnicompose.zoo.questions import true_text
 
 TASK = ZooTask(
     spec=TaskSpec(
@@ -11,8 +12,8 @@ TASK = ZooTask(
         location=LOCATION,
         licence=LICENCE,
         cluster_field=CLUSTER_FIELD,
-        # The picture stands first, on its own line; the letter follows the turn without a space.
-        prompt="MEDIUMWhich is true of the picture?\\nA. ...\\nB. ...\\nC. ...\\nD. ...",
+        # The picture stands first, on its own line; the reply follows the turn without a space.
+        prompt="MEDIUM" + true_text("image", ("...",) * 4),
         chance=0.25,
     ),
     kind="true",

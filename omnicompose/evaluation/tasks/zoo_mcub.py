@@ -7,6 +7,7 @@ does not suffice (omnicompose/zoo/options.py).
 
 from omnicompose.evaluation.task import TaskSpec
 from omnicompose.evaluation.tasks.zoo import CLUSTER_FIELD, LICENCE, LOCATION, ZooTask
+from omnicompose.zoo.questions import common_text
 
 TASK = ZooTask(
     spec=TaskSpec(
@@ -16,10 +17,9 @@ TASK = ZooTask(
         location=LOCATION,
         licence=LICENCE,
         cluster_field=CLUSTER_FIELD,
-        # The media stand first, each on its own line; the letter follows the turn without a space.
-        prompt="MEDIA...What do these have in common?\\nA. ...\\nB. ...\\nC. ...\\nD. ...",
+        # The media stand first, each on its own line; the reply follows the turn without a space.
+        prompt="MEDIA" + common_text(("...",) * 4),
         chance=0.25,
-        official="first_character",
     ),
     kind="mcub",
     groups=(
