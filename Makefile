@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: quickstart test lint clean
 
 quickstart: $(STAMP)
-	$(BIN)/omnicompose quickstart --out quickstart
+	$(BIN)/omnicompose quickstart --out quickstart --overwrite
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -q

@@ -71,12 +71,15 @@ def experiments() -> tuple[Experiment, ...]:
     return (*together, *retained, *alone)
 
 
-def run_quickstart(out: Path, *, say: Say, num_questions: int = QUESTIONS) -> QuickstartResult:
+def run_quickstart(
+    out: Path, *, say: Say, overwrite: bool = False, num_questions: int = QUESTIONS
+) -> QuickstartResult:
     """Compose the zoo's experts, evaluate, write reports, ask one question.
 
     Args:
         out: folder for composites (`models/`), results (`results/`) and the table (`table.md`).
         say: takes one line of progress.
+        overwrite: compose again where composites lie; answers of the same bytes are kept.
         num_questions: per set of modalities.
 
     Raises:
@@ -85,9 +88,9 @@ def run_quickstart(out: Path, *, say: Say, num_questions: int = QUESTIONS) -> Qu
     """
     from omnicompose.export import refuse_existing
 
-    refuse_existing(out, overwrite=False)
+    refuse_existing(out, overwrite=overwrite)
     _verify()
-    _compose_all(out, say)
+    _compose_all(out, say, overwrite)
     mcub = _evaluate_all(out, say, num_questions)
     _report_all(out / "results")
     say("ask naive-standard about a picture, a sound and a clip")
@@ -104,12 +107,13 @@ def _verify() -> None:
         raise SourceError("\n".join(problems))
 
 
-def _compose_all(out: Path, say: Say) -> None:
-    from omnicompose.composer import compose
+def _compose_all(out: Path, say: Say, overwrite: bool) -> None:
+    from omnicompose.composer import ComposeOptions, compose
 
+    options = ComposeOptions(overwrite=overwrite)
     for config in dict.fromkeys(experiment.config for experiment in experiments()):
         say(f"compose {config}")
-        compose(config_path(f"{config}.yaml"), out / "models" / config)
+        compose(config_path(f"{config}.yaml"), out / "models" / config, options)
 
 
 def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "TaskResult"]:

@@ -20,11 +20,11 @@ from omnicompose.commands.output import say, show, show_json
 from omnicompose.commands.progress import merge_progress
 
 
-def quickstart(out: Out = Path("quickstart")) -> None:
+def quickstart(out: Out = Path("quickstart"), overwrite: Overwrite = False) -> None:
     """Compose the zoo's experts, evaluate them together and alone, and show the table."""
     from omnicompose.quickstart import run_quickstart
 
-    show(run_quickstart(out, say=say).render())
+    show(run_quickstart(out, say=say, overwrite=overwrite).render())
 
 
 def plan(recipe: RecipeFile, as_json: AsJson = False) -> None:

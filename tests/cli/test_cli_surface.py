@@ -8,7 +8,7 @@ from omnicompose.cli import app
 
 RUN = ["--device", "--memory", "--out", "--overwrite", "--resume", "RECIPE"]
 SURFACE: dict[str, list[str]] = {
-    "quickstart": ["--out"],
+    "quickstart": ["--out", "--overwrite"],
     "schema": [],
     "inspect": ["--json", "SOURCE"],
     "plan": ["--json", "RECIPE"],
