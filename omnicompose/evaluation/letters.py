@@ -21,9 +21,7 @@ DECIMALS = 6
 Tokenize = Callable[[str], Sequence[int]]
 
 
-def letter_token_ids(
-    tokenize: Tokenize, prompt: str, beginnings: Sequence[str]
-) -> list[list[int]]:
+def letter_token_ids(tokenize: Tokenize, prompt: str, beginnings: Sequence[str]) -> list[list[int]]:
     """Token ids that begin each option's reply right behind `prompt`, `[spelling][option]`.
 
     Args:

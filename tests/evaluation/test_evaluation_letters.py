@@ -20,14 +20,14 @@ def words(text: str) -> list[int]:
 
 
 def test_the_spelling_that_follows_the_prompt_is_found() -> None:
-    assert letter_token_ids(words, "Answer:", 2) == [[65, 66], [32 + 65, 32 + 66]]
+    assert letter_token_ids(words, "Answer:", "AB") == [[65, 66], [32 + 65, 32 + 66]]
     # Behind a word only the spelling with a space is a token of its own: "isA" is another word.
-    assert letter_token_ids(words, "The answer is", 2) == [[32 + 65, 32 + 66]]
+    assert letter_token_ids(words, "The answer is", "AB") == [[32 + 65, 32 + 66]]
 
 
 def test_letters_that_are_no_single_token_are_refused() -> None:
-    with pytest.raises(EvaluationError, match=r"ends in 'Answer:'.*each of A, B, C as one token"):
-        letter_token_ids(lambda text: list(text.encode()) * 2, "Answer:", 3)
+    with pytest.raises(EvaluationError, match=r"ends in 'Answer:'.*each of A, B, C with a token"):
+        letter_token_ids(lambda text: list(text.encode()) * 2, "Answer:", "ABC")
 
 
 def test_letters_that_share_a_token_are_refused() -> None:
@@ -35,7 +35,7 @@ def test_letters_that_share_a_token_are_refused() -> None:
         return [1] * len(text)
 
     with pytest.raises(EvaluationError, match="use --score generate"):
-        letter_token_ids(unknown, "Answer:", 2)
+        letter_token_ids(unknown, "Answer:", "AB")
 
 
 def test_probabilities_are_over_the_letters_only() -> None:
@@ -47,3 +47,12 @@ def test_probabilities_are_over_the_letters_only() -> None:
 
 def test_of_equal_letters_the_first_is_taken() -> None:
     assert best_letter([-1.0, -0.5, -0.5]) == "B"
+
+
+def test_an_option_may_begin_with_words() -> None:
+    openings = ("red", "even number", "odd number")
+    assert letter_token_ids(words, "Answer:", openings)[0] == [
+        sum(map(ord, word)) for word in ("red", "even", "odd")
+    ]
+    with pytest.raises(EvaluationError, match="even number, even digit with a token of its own"):
+        letter_token_ids(words, "Answer:", ("even number", "even digit"))
