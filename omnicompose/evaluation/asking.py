@@ -87,6 +87,7 @@ def _blank_line(run: Run, way: tuple[Sample, Subset], prompt: Prompt, score: Sco
             question=(spec.name, spec.version, sample.id, subset.label),
             prompt_sha256=prompt.sha256,
             media=prompt.media,
+            openings=prompt.openings,
             score=(score, spec.max_new_tokens if score == "generate" else 0),
         ),
         task=spec.name,

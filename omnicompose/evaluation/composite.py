@@ -14,12 +14,20 @@ import torch
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
 from omnicompose.evaluation.batches import expand_placeholders, make_batch
-from omnicompose.evaluation.embeddings import EmbeddingCache
+from omnicompose.evaluation.embeddings import EmbeddingCache, TensorCache
 from omnicompose.evaluation.letters import DECIMALS, letter_token_ids
 from omnicompose.evaluation.loaded import ComposedModel, Message, Processor
 from omnicompose.evaluation.sample import LETTERS, Medium
 from omnicompose.evaluation.subsets import Content
 from omnicompose.modalities import MODALITIES
+
+PREPROCESSORS = {
+    "image": "image_processor",
+    "audio": "feature_extractor",
+    "video": "video_processor",
+}
+PREPROCESSED = TensorCache()
+"""Shared by all composites of this process: experts and their composite see the same media."""
 
 
 class Composite:
@@ -51,7 +59,8 @@ class Composite:
         self._model, self._processor = model, processor
         self._placeholder_ids = placeholder_ids
         self._checked: set[tuple[str, ...]] = set()
-        self._letter_ids: dict[tuple[int, ...], torch.Tensor] = {}
+        self._spellings: dict[tuple[str, ...], torch.Tensor] = {}
+        self._tokenized: dict[str, list[int]] = {}
 
     def render(self, contents: Sequence[Content]) -> list[str]:
         """The exact prompt of each user turn."""
@@ -111,11 +120,27 @@ class Composite:
 
     @torch.inference_mode()
     def _encode(self, media: Sequence[Medium]) -> list[torch.Tensor]:
-        """Embeddings of media of one modality, preprocessed as the processor does for a user."""
+        """Embeddings of media of one modality."""
+        modality, device = media[0].modality, self._model.device
+        inputs = [tensor.to(device) for tensor in self._preprocess(media)]
+        return [e.cpu() for e in self._model.get_media_features(modality, inputs)]
+
+    def _preprocess(self, media: Sequence[Medium]) -> list[torch.Tensor]:
+        """Media of one modality as a user's processor makes them, each once in this process."""
         modality = media[0].modality
-        inputs = self._model_inputs([(medium,) for medium in media])
-        pixels = inputs[MODALITIES[modality].input_name].to(self._model.device)
-        return [e.cpu() for e in self._model.get_media_features(modality, pixels)]
+        part = getattr(self._processor, PREPROCESSORS.get(modality, ""), None)
+        settings = repr(part)  # a preprocessor's representation is its whole configuration
+        names = {medium.sha256: f"{modality} {medium.sha256} {settings}" for medium in media}
+        held = {medium.sha256: PREPROCESSED.get(names[medium.sha256]) for medium in media}
+        found = {digest: tensor for digest, tensor in held.items() if tensor is not None}
+        absent = [medium for medium in media if medium.sha256 not in found]
+        if absent:
+            made = self._model_inputs([(medium,) for medium in absent])
+            tensors = list(made[MODALITIES[modality].input_name])
+            for medium, tensor in zip(absent, tensors, strict=True):
+                PREPROCESSED.put(names[medium.sha256], tensor)
+                found[medium.sha256] = tensor
+        return [found[medium.sha256] for medium in media]
 
     def _model_inputs(self, contents: Sequence[Content]) -> dict[str, torch.Tensor]:
         inputs = self._processor.apply_chat_template(
@@ -176,18 +201,22 @@ class Composite:
 
     def _spelled(self, prompt: Prepared, num_letters: int) -> torch.Tensor:
         """Token ids `[spellings, options]` of what begins a reply behind a prompt."""
-        # Nothing in front of a special token changes what is written behind it; elsewhere the last
-        # few tokens decide.
-        last = prompt.token_ids[-1:]
-        special = last[0] in self._processor.tokenizer.all_special_ids
         beginnings = prompt.prompt.openings or tuple(LETTERS[:num_letters])
-        key = (beginnings, *(last if special else prompt.token_ids[-4:]))
-        if key not in self._letter_ids:
-            ids = letter_token_ids(
-                lambda text: self._tokenize([text])[0], prompt.prompt.text, beginnings
-            )
-            self._letter_ids[key] = torch.tensor(ids)
-        return self._letter_ids[key]
+        # Nothing in front of a special token changes what is written behind it.
+        tokenizer, last = self._processor.tokenizer, prompt.token_ids[-1]
+        special = last in tokenizer.all_special_ids
+        context = tokenizer.decode([last]) if special else prompt.prompt.text
+        key = (context, *beginnings)
+        if key not in self._spellings:
+            ids = letter_token_ids(self._tokenize_again, context, beginnings)
+            self._spellings[key] = torch.tensor(ids)
+        return self._spellings[key]
+
+    def _tokenize_again(self, text: str) -> list[int]:
+        """The ids of a text that is asked for with many questions."""
+        if text not in self._tokenized:
+            self._tokenized[text] = self._tokenize([text])[0]
+        return self._tokenized[text]
 
 
 def _messages(content: Content) -> list[Message]:

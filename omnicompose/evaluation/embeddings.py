@@ -14,8 +14,32 @@ Encode = Callable[[Sequence[Medium]], list[torch.Tensor]]
 """Media of one modality to their embeddings `[T, D]`."""
 
 
+class TensorCache:
+    """Tensors by name, the least recently used dropped at a limit."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        """Keep up to `max_bytes`, and always the newest."""
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._held: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    def get(self, name: str) -> torch.Tensor | None:
+        """The tensor of that name, if it is still there."""
+        if name not in self._held:
+            return None
+        self._held.move_to_end(name)
+        return self._held[name]
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """Keep a tensor under a name that is new."""
+        self._held[name] = tensor
+        self._num_bytes += tensor.nbytes
+        while self._num_bytes > self._max_bytes and len(self._held) > 1:
+            self._num_bytes -= self._held.popitem(last=False)[1].nbytes
+
+
 class EmbeddingCache:
-    """Embeddings by the digest of their medium, the least recently used dropped at a limit.
+    """Embeddings by the digest of their medium.
 
     Attributes:
         num_encoded: media that went through an encoder so far.
@@ -25,18 +49,14 @@ class EmbeddingCache:
         """Keep up to `max_bytes` of what `encode` returns; it raises for unreadable media."""
         self.num_encoded = 0
         self._encode = encode
-        self._max_bytes = max_bytes
-        self._held: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._held_bytes = 0
+        self._cache = TensorCache(max_bytes)
 
     def embed(self, media: Sequence[Medium]) -> dict[str, torch.Tensor | str]:
         """Per digest the medium's embeddings `[T, D]`, or why it cannot be read."""
         wanted = {medium.sha256: medium for medium in media}
-        found: dict[str, torch.Tensor | str] = {}
-        for digest in wanted.keys() & self._held.keys():
-            self._held.move_to_end(digest)
-            found[digest] = self._held[digest]
-        absent = [wanted[digest] for digest in sorted(wanted.keys() - found.keys())]
+        cached = {digest: self._cache.get(digest) for digest in sorted(wanted)}
+        found: dict[str, torch.Tensor | str] = {k: v for k, v in cached.items() if v is not None}
+        absent = [wanted[digest] for digest, held in cached.items() if held is None]
         for modality in sorted({medium.modality for medium in absent}):
             kind = [medium for medium in absent if medium.modality == modality]
             for start in range(0, len(kind), ENCODE_BATCH):
@@ -54,13 +74,6 @@ class EmbeddingCache:
             return {media[0].sha256: f"{type(err).__name__}: {media[0].path}: {err}"}
         self.num_encoded += len(media)
         fresh = {m.sha256: e for m, e in zip(media, embeddings, strict=True)}
-        self._keep(fresh)
-        return {**fresh}
-
-    def _keep(self, fresh: dict[str, torch.Tensor]) -> None:
         for digest, embedding in fresh.items():
-            self._held[digest] = embedding
-            self._held_bytes += embedding.nbytes
-        while self._held_bytes > self._max_bytes:
-            _, oldest = self._held.popitem(last=False)
-            self._held_bytes -= oldest.nbytes
+            self._cache.put(digest, embedding)
+        return {**fresh}

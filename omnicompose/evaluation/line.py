@@ -91,6 +91,7 @@ def content_key(
     question: tuple[str, int, str, str],
     prompt_sha256: str,
     media: Sequence[Medium],
+    openings: Sequence[str],
     score: tuple[str, int],
 ) -> str:
     """Digest of all that an answer depends on: never a path, never the batch size.
@@ -100,8 +101,9 @@ def content_key(
         question: task, its version, sample id, subset label.
         prompt_sha256: of the rendered prompt.
         media: what is shown, in order.
+        openings: how replies begin, where not with a letter.
         score: kind, and the greatest number of generated tokens (0 for letters).
     """
     shown = [(medium.modality, medium.sha256) for medium in media]
-    facts = [PROTOCOL_VERSION, *model, *question, prompt_sha256, shown, *score]
+    facts = [PROTOCOL_VERSION, *model, *question, prompt_sha256, shown, [*openings], *score]
     return text_sha256(json.dumps(facts, ensure_ascii=True, separators=(",", ":")))

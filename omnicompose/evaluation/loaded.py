@@ -1,5 +1,6 @@
 """What is used of a loaded model, its processor and its tokenizer: nothing else is relied upon."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -17,6 +18,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: list[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
         """Token ids of texts, under `input_ids`."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens included."""
         ...
 
     def batch_decode(self, sequences: torch.Tensor, *, skip_special_tokens: bool) -> list[str]:
@@ -47,7 +52,9 @@ class ComposedModel(Protocol):
 
     device: torch.device
 
-    def get_media_features(self, modality: str, media: torch.Tensor) -> list[torch.Tensor]:
+    def get_media_features(
+        self, modality: str, media: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
         """Embeddings `[T, D]` of each of N preprocessed media."""
         ...
 

@@ -1,10 +1,13 @@
 """Open an exported folder as any user would, and say which export it is."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForMultimodalLM, AutoProcessor
+from transformers.utils import logging
 
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.composite import Composite
@@ -31,11 +34,24 @@ def load_composite(model_dir: Path, device: str, dtype: str) -> Composite:
             f"{model_dir}: config.json is missing; expected a folder that compose wrote."
         )
     wanted = "float32" if dtype == "auto" and torch.device(device).type == "cpu" else dtype
-    processor = AutoProcessor.from_pretrained(model_dir)
-    model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
+    with _without_bars():
+        processor = AutoProcessor.from_pretrained(model_dir)
+        model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
     ids = {name: entry["token_id"] for name, entry in model.config.modalities.items()}
     used = str(model.dtype).removeprefix("torch.")
     return Composite(model, processor, ids, (folder_digest(model_dir), used))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Silence transformers' bars: they draw on stderr even where nobody watches."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def folder_digest(model_dir: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from evaluation_fakes import FakeAnswerer, FakeTask, noise
 
 from omnicompose.errors import EvaluationError
+from omnicompose.evaluation import TASKS, write_report
 from omnicompose.evaluation.answerer import Prompt
 from omnicompose.evaluation.asking import Run
 from omnicompose.evaluation.evaluate import ask
@@ -171,6 +172,20 @@ def test_unreadable_media_are_errors_counted_reported_and_tried_again(tmp_path: 
     answerer = FakeAnswerer(answer=right)
     mended = run(tmp_path, answerer, FakeTask())
     assert (full_row(mended).n, full_row(mended).errors) == (12, 0)
+
+
+def test_the_official_reading_is_a_score_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = FakeTask(spec=replace(FakeTask().spec, official="first_character"))
+    monkeypatch.setitem(TASKS, task.spec.name, task)
+    wordy = FakeAnswerer(answer=lambda prompt: f"The answer is {right(prompt)}")
+    results = run(tmp_path, wordy, task, scores=("generate",))
+    assert full_row(results, "generate").accuracy.value == 1.0
+    assert full_row(results, "official").accuracy.value == 0.0
+    assert full_row(results, "official").unparsed == 12
+    assert {entry.score for entry in results.tasks["fake/common"].complementarity} == {"generate"}
+    assert ">official<" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_complementarity_of_a_model_that_needs_both(tmp_path: Path) -> None:
