@@ -1,6 +1,5 @@
-"""Small merges for the engine's tests, and a script that runs one to be killed."""
+"""Small merges for the engine's tests."""
 
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.source import TensorInfo
 
 BF16 = torch.bfloat16
+SHARD_BYTES = 20_000
 
 
 class Average:
@@ -167,15 +167,11 @@ def all_jobs(folder: Path, dtype: torch.dtype = BF16) -> list[Job]:
     return jobs
 
 
-def slow_merge(folder: Path, out: Path, resume: bool) -> None:
+def slow_merge(folder: Path, out: Path) -> None:
     """Merge with a pause after each tensor, so that a kill finds it at work."""
 
     def report(progress: Progress) -> None:
         time.sleep(0.01)
 
-    options = EngineOptions(num_threads=2, tile_elements=500, resume=resume, shard_bytes=20_000)
+    options = EngineOptions(num_threads=2, tile_elements=500, shard_bytes=SHARD_BYTES)
     run_merge(all_jobs(folder), out, options, report=report)
-
-
-if __name__ == "__main__":
-    slow_merge(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume")
