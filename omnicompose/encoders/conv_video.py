@@ -4,7 +4,6 @@ A frame's features say what is in it (its strongest activations wherever they ar
 activations in their places); a convolution over time adds how it moves.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,10 +15,10 @@ from omnicompose.encoders.encoder import Config
 from omnicompose.settings import read_settings
 
 GRID = 4
-"""Frames of any size are averaged to a grid of GRID x GRID places."""
+"""The map of a frame of any size is averaged to GRID x GRID places."""
 
-NORM_GROUPS = 8
-"""Groups of every norm; fewer where they do not divide the width."""
+NUM_HALVINGS = 2
+"""More would save time, but a small thing between two cells of a coarse map is hard to make out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class ConvVideoSettings:
     """Configuration of `ConvVideo`.
 
     Attributes:
-        channels: widths of the stages of the frame net; each halves the picture.
+        channels: widths of the frame net's convolutions.
         feature_size: width E of the features.
         temporal_kernel: frames that one feature sees, an odd number.
     """
@@ -38,17 +37,16 @@ class ConvVideoSettings:
 
 
 class FrameNet(nn.Module):
-    """Pictures `[N, 3, H, W]` to a map `[N, C, GRID, GRID]`."""
+    """Pictures `[N, 3, H, W]` to a map `[N, C, H / 4, W / 4]`."""
 
     def __init__(self, channels: list[int]) -> None:
-        """Stages of the given widths; every stage but the first has a second convolution."""
+        """Convolutions of the given widths; the first NUM_HALVINGS halve the picture."""
         super().__init__()
         layers: list[nn.Module] = []
         for index, (before, width) in enumerate(zip([3, *channels], channels, strict=False)):
-            layers += _convolution(before, width, stride=2)
-            if index > 0:
-                layers += _convolution(width, width, stride=1)
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(GRID))
+            stride = 2 if index < NUM_HALVINGS else 1
+            layers += [nn.Conv2d(before, width, 3, stride, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """The map of each picture."""
@@ -90,15 +88,9 @@ class ConvVideo(nn.Module):
     def frame_features(self, pictures: torch.Tensor) -> torch.Tensor:
         """Features `[N, E]` of single frames `[N, 3, H, W]`, before they see their neighbours."""
         maps = self.frames(pictures)
-        place: torch.Tensor = F.relu(self.place(maps.flatten(1)))
+        place: torch.Tensor = F.relu(self.place(F.adaptive_avg_pool2d(maps, GRID).flatten(1)))
         content: torch.Tensor = F.relu(self.content(maps.amax(dim=(2, 3))))
         return place + content
-
-
-def _convolution(before: int, width: int, *, stride: int) -> list[nn.Module]:
-    # Norms over groups, not over batches: no running statistics, and a clip never sees its batch.
-    norm = nn.GroupNorm(math.gcd(width, NORM_GROUPS), width)
-    return [nn.Conv2d(before, width, 3, stride, 1), norm, nn.ReLU()]
 
 
 def _read(config: Config) -> ConvVideoSettings:

@@ -128,6 +128,18 @@ def draw_clip(rng: np.random.Generator, item: Item, glyph: Glyph) -> Pixels:
     return _paint(rng, item, ink, corners)
 
 
+def draw_still(rng: np.random.Generator, item: Item, glyph: Glyph, grid: int) -> Pixels:
+    """One frame as a clip of `item` might hold: its digit anywhere on a grid of `grid` pixels.
+
+    Returns:
+        `[SIDE, SIDE, 3]`, RGB.
+    """
+    ink = _sized(glyph, item)
+    top, left = rng.integers((SIDE - len(ink)) // grid + 1, size=2) * grid
+    still: Pixels = _paint(rng, item, ink, [(int(top), int(left))])[0]
+    return still
+
+
 def _sized(glyph: Glyph, item: Item) -> Glyph:
     return glyph.repeat(2, 0).repeat(2, 1) if item.word("size") == "big" else glyph
 

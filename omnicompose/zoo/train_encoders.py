@@ -5,6 +5,7 @@ heads read the mean of all features, so that every feature carries something; th
 dropped.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from omnicompose.encoders import make_encoder
-from omnicompose.encoders.conv_video import ConvVideo
+from omnicompose.encoders.conv_video import ConvVideo, FrameNet
 from omnicompose.encoders.folder import read_encoder, write_encoder
-from omnicompose.zoo.draw import NUM_FRAMES, SIDE, draw_clip, read_handwriting, vary_glyph
+from omnicompose.zoo.draw import SIDE, draw_still, read_handwriting, vary_glyph
 from omnicompose.zoo.media import MediaLibrary, decode
 from omnicompose.zoo.preprocessing import NUM_MEL_BINS, preprocess, write_preprocessor
 from omnicompose.zoo.rendering import balanced_items, render_training
@@ -62,7 +64,7 @@ DESCRIPTIONS: dict[str, dict[str, object]] = {
     },
     "video": {
         "type": "conv_video",
-        "config": {"channels": [16, 32, 48], "feature_size": 64, "temporal_kernel": 3},
+        "config": {"channels": [16, 32, 32, 64], "feature_size": 64, "temporal_kernel": 3},
     },
 }
 """The encoder of each modality, as `omnicompose.encoders.make_encoder` takes it."""
@@ -86,10 +88,12 @@ class Schedule:
 SCHEDULES = {
     "image": Schedule(num_steps=2400, batch_size=96, learning_rate=3e-3),
     "audio": Schedule(num_steps=1000),
-    "still": Schedule(num_steps=900, batch_size=192),
-    "video": Schedule(num_steps=500),
+    "still": Schedule(num_steps=900, batch_size=128, learning_rate=3e-3),
+    "video": Schedule(num_steps=400),
 }
 """Stages by name; `still` comes before `video` and teaches its net single frames."""
+STILL_GRIDS = (4, 4, 2, 1, 1, 1, 1, 1, 1)
+"""Lessons of equal length: on a grid of how many pixels a still's digit stands."""
 POOL_SIZES = {"image": 16000, "audio": 6000, "video": 3840}
 """Media rendered and preprocessed once, then used again and again with other noise."""
 POOL_NOISE = 0.05
@@ -139,10 +143,13 @@ def train_encoder(
     assert isinstance(encoder, nn.Module)
     heads = Heads(modality, encoder.feature_size)
     rng = np.random.default_rng([seed, list(MODALITY_SLOTS).index(modality)])
-    if isinstance(encoder, ConvVideo):
-        _train_on_stills(encoder, rng, progress)
     batches = _pooled_batches(rng, modality, SCHEDULES[modality].batch_size)
+    if isinstance(encoder, ConvVideo):
+        _add_norms(encoder.frames)
+        _train_on_stills(encoder, rng, progress)
     _train(encoder, heads, batches, modality, progress)
+    if isinstance(encoder, ConvVideo):
+        _fold_norms(encoder.frames)
     write_encoder(folder, description, encoder, WEIGHTS_DTYPE)
     write_preprocessor(modality, folder)
     return measure(read_encoder(folder), heads.eval(), modality, library)
@@ -230,19 +237,40 @@ def _train_on_stills(encoder: ConvVideo, rng: np.random.Generator, progress: Pro
     def features_of(frames: torch.Tensor) -> torch.Tensor:
         return encoder.frame_features(frames).unsqueeze(1)
 
-    batches = _still_batches(rng, SCHEDULES["still"].batch_size)
-    _train(features_of, still_heads, batches, "still", progress, parameters)
+    _train(features_of, still_heads, _still_batches(rng), "still", progress, parameters)
 
 
-def _still_batches(rng: np.random.Generator, size: int) -> Iterator[Batch]:
-    """All frames of freshly drawn clips, each with its clip's item."""
-    handwriting = read_handwriting("train")
-    while True:
-        items = [sample_item(rng, "video") for _ in range(size // NUM_FRAMES)]
+def _still_batches(rng: np.random.Generator) -> Iterator[Batch]:
+    """Fresh single frames whose digits leave an ever finer grid: at once anywhere is too hard."""
+    schedule, handwriting = SCHEDULES["still"], read_handwriting("train")
+    for step in itertools.count():
+        lesson = min(step * len(STILL_GRIDS) // schedule.num_steps, len(STILL_GRIDS) - 1)
+        items = [sample_item(rng, "video") for _ in range(schedule.batch_size)]
         hands = [int(rng.choice(handwriting.indices_of(item["number"]))) for item in items]
-        clips = [
-            draw_clip(rng, item, vary_glyph(rng, handwriting.glyphs[hand]))
+        stills = [
+            draw_still(rng, item, vary_glyph(rng, handwriting.glyphs[hand]), STILL_GRIDS[lesson])
             for item, hand in zip(items, hands, strict=True)
         ]
-        frames = preprocess("video", clips).flatten(0, 1)
-        yield [item for item in items for _ in range(NUM_FRAMES)], frames
+        # Frames are preprocessed like pictures: the same side, rescaled to the same range.
+        yield items, preprocess("image", stills)
+
+
+def _add_norms(frames: FrameNet) -> None:
+    """Put a batch norm behind every convolution: without them the frame net hardly learns."""
+    layers: list[nn.Module] = []
+    for layer in frames.layers:
+        layers.append(layer)
+        if isinstance(layer, nn.Conv2d):
+            layers.append(nn.BatchNorm2d(layer.out_channels))
+    frames.layers = nn.Sequential(*layers)
+
+
+def _fold_norms(frames: FrameNet) -> None:
+    """Take the norms out again, each into the weights before it: what ships is convolutions."""
+    layers: list[nn.Module] = []
+    for layer in frames.eval().layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+        else:
+            layers.append(layer)
+    frames.layers = nn.Sequential(*layers)
