@@ -26,15 +26,11 @@ class Modality:
 MODALITIES: dict[str, Modality] = {
     modality.name: modality
     for modality in (
-        Modality(
-            name="image", token_type_id=1, input_name="pixel_values", placeholder="<image>"
-        ),
+        Modality(name="image", token_type_id=1, input_name="pixel_values", placeholder="<image>"),
         Modality(
             name="video", token_type_id=2, input_name="pixel_values_videos", placeholder="<video>"
         ),
-        Modality(
-            name="audio", token_type_id=3, input_name="input_features", placeholder="<audio>"
-        ),
+        Modality(name="audio", token_type_id=3, input_name="input_features", placeholder="<audio>"),
         Modality(name="point", token_type_id=4, input_name="points", placeholder="<point>"),
     )
 }
