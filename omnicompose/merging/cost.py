@@ -20,12 +20,12 @@ FLOAT_BYTES = 4
 
 def bytes_read(job: Job) -> int:
     """Bytes that a job reads from its sources, every pass counted."""
-    once = sum(ref.info.num_bytes for ref in references(job))
-    observed = sum(
-        survey_of(merge).num_passes * sum(ref.info.num_bytes for ref in references(merge))
-        for merge in merges(job)
-    )
-    return once + observed
+    total = sum(ref.info.num_bytes for ref in references(job))
+    for merge in merges(job):
+        num_passes = survey_of(merge).num_passes
+        if num_passes:
+            total += num_passes * sum(ref.info.num_bytes for ref in references(merge))
+    return total
 
 
 def bytes_written(jobs: Sequence[Job]) -> int:

@@ -38,6 +38,24 @@ from omnicompose.tensors.journal import Record
 from omnicompose.tensors.layout import Layout, make_layout
 from omnicompose.tensors.writer import OutputFolder, check_free, write_error
 
+Batch = tuple[Job, ...]
+
+
+def in_batches(jobs: Sequence[Job], batch_bytes: int) -> list[Batch]:
+    """Consecutive jobs together, up to so many output bytes; a larger one comes alone.
+
+    Handing thousands of small tensors from thread to thread one by one costs more than their work.
+    """
+    batches: list[list[Job]] = []
+    filled = batch_bytes
+    for job in jobs:
+        if not batches or filled + job.output.num_bytes > batch_bytes:
+            batches.append([])
+            filled = 0
+        batches[-1].append(job)
+        filled += job.output.num_bytes
+    return [tuple(batch) for batch in batches]
+
 
 def least_memory(jobs: Sequence[Job], options: EngineOptions) -> int:
     """The least `memory_bytes` that would do for these jobs, from headers alone."""
@@ -146,8 +164,7 @@ class _Run:
     def finish(self, hashes: Mapping[str, str], started: float) -> MergeResult:
         """Compute what is left, bring it to the disk, and add up what happened."""
         digest = FollowingDigest(self._layout.files, self._folder.places())
-        for tensor in self._folder.records:
-            digest.complete(tensor)
+        digest.complete(self._folder.records)
         try:
             with one_thread_per_tensor():
                 self._write_all(hashes, self._survey(), digest)
@@ -186,25 +203,27 @@ class _Run:
         tracker = Tracker("write", bytes_written(self._jobs), self._report)
         tracker.add(bytes_written(self._jobs) - bytes_written(self._left), "")
 
-        def make_worker() -> Callable[[Job], None]:
+        def make_worker() -> Callable[[Batch], None]:
             workspace = Workspace(self._device)
             writer = TensorWriter(
                 self._evaluator(workspace), self._folder, workspace, self._pool.stop, self._options
             )
 
-            def work(job: Job) -> None:
-                name = job.output.name
-                sha256 = writer.write(job, places[name], known)
-                self._folder.add(name, Record(job=hashes[name], sha256=sha256))
-                digest.complete(name)
-                tracker.add(job.output.num_bytes, name)
+            def work(batch: Batch) -> None:
+                for job in batch:
+                    name = job.output.name
+                    sha256 = writer.write(job, places[name], known)
+                    self._folder.add(name, Record(job=hashes[name], sha256=sha256))
+                    tracker.add(job.output.num_bytes, name)
+                digest.complete(job.output.name for job in batch)
 
             return work
 
-        self._pool.run(self._left, self._working_bytes, make_worker)
+        batches = in_batches(self._left, self._options.batch_bytes)
+        self._pool.run(batches, self._working_bytes, make_worker)
 
-    def _working_bytes(self, job: Job) -> int:
-        return working_bytes(job, self._options.tile_elements)
+    def _working_bytes(self, batch: Batch) -> int:
+        return max(working_bytes(job, self._options.tile_elements) for job in batch)
 
     def _result(self, sums: Mapping[str, str], seconds: float) -> MergeResult:
         return MergeResult(

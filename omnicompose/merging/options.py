@@ -23,6 +23,7 @@ class EngineOptions:
         allow_nonfinite: let NaN and infinities through instead of refusing them.
         num_threads: tensors worked on at the same time; None: one per processor, 8 at most.
         tile_elements: elements per tile of element-wise methods.
+        batch_bytes: small tensors are handed to a thread together, up to so many output bytes.
     """
 
     memory_bytes: int = 2 * GIBIBYTE
@@ -33,6 +34,7 @@ class EngineOptions:
     allow_nonfinite: bool = False
     num_threads: int | None = None
     tile_elements: int = 1 << 18
+    batch_bytes: int = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

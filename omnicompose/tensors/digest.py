@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from omnicompose.tensors.layout import FileLayout
 from omnicompose.tensors.writer import Place
@@ -25,10 +25,10 @@ class FollowingDigest:
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
         self._thread.start()
 
-    def complete(self, tensor: str) -> None:
-        """Say that all bytes of a tensor are written."""
+    def complete(self, tensors: Iterable[str]) -> None:
+        """Say that all bytes of some tensors are written."""
         with self._change:
-            self._complete.add(tensor)
+            self._complete.update(tensors)
             self._change.notify()
 
     def stop(self) -> None:

@@ -173,5 +173,7 @@ def slow_merge(folder: Path, out: Path) -> None:
     def report(progress: Progress) -> None:
         time.sleep(0.01)
 
-    options = EngineOptions(num_threads=2, tile_elements=500, shard_bytes=SHARD_BYTES)
+    options = EngineOptions(
+        num_threads=2, tile_elements=500, shard_bytes=SHARD_BYTES, batch_bytes=1
+    )
     run_merge(all_jobs(folder), out, options, report=report)

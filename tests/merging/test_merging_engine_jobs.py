@@ -120,6 +120,7 @@ def test_progress_grows_in_bytes_to_the_total(models, merged):
 OPTIONS = {
     "one thread": {"num_threads": 1},
     "many threads": {"num_threads": 7},
+    "small batches": {"batch_bytes": 300, "num_threads": 3},
     "tiny tiles": {"tile_elements": 13},
     "odd tiles, two threads": {"tile_elements": 101, "num_threads": 2},
     "least memory": {"num_threads": 4, "memory_bytes": 0},

@@ -51,7 +51,7 @@ def interrupt_after(models: Path, out: Path, num_tensors: int, error: BaseExcept
         if len(seen) > num_tensors:
             raise error
 
-    options = EngineOptions(num_threads=2, shard_bytes=SHARD_BYTES)
+    options = EngineOptions(num_threads=2, shard_bytes=SHARD_BYTES, batch_bytes=1)
     run_merge(all_jobs(models), out, options, report=report)
 
 

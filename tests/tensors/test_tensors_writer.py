@@ -155,8 +155,8 @@ def test_digests_follow_the_writers(tmp_path):
     folder.begin(JOBS, resume=False)
     digest = FollowingDigest(LAYOUT.files, folder.places())
     fill(folder, ["t3", "t1", "t0", "t2"])
-    for name in ["t3", "t1", "t0", "t2"]:
-        digest.complete(name)
+    for names in (["t3"], ["t1", "t0"], ["t2"]):
+        digest.complete(names)
     for name, sha256 in digest.result().items():
         assert hashlib.sha256((folder.partial / name).read_bytes()).hexdigest() == sha256
     abandoned = FollowingDigest(LAYOUT.files, folder.places())
