@@ -36,6 +36,8 @@ class Composite:
     Attributes:
         digest: of the folder it was loaded from.
         dtype: of the computation.
+        model: the model itself.
+        processor: its processor.
         cache: embeddings of media by content.
     """
 
@@ -56,7 +58,7 @@ class Composite:
         """
         self.digest, self.dtype = identity
         self.cache = EmbeddingCache(self._encode)
-        self._model, self._processor = model, processor
+        self.model, self.processor = model, processor
         self._placeholder_ids = placeholder_ids
         self._checked: set[tuple[str, ...]] = set()
         self._spellings: dict[tuple[str, ...], torch.Tensor] = {}
@@ -64,7 +66,7 @@ class Composite:
 
     def render(self, contents: Sequence[Content]) -> list[str]:
         """The exact prompt of each user turn."""
-        texts = self._processor.apply_chat_template(
+        texts = self.processor.apply_chat_template(
             [_messages(content) for content in contents],
             add_generation_prompt=True,
             tokenize=False,
@@ -92,8 +94,8 @@ class Composite:
         self, batch: Sequence[Prepared], num_letters: int
     ) -> list[tuple[float, ...]]:
         """Log-probability of each option's letter, or opening, as the token behind each prompt."""
-        inputs = make_batch(batch, self._pad_id, self._model.device)
-        output = self._model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
+        inputs = make_batch(batch, self._pad_id, self.model.device)
+        output = self.model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
         log_probabilities = output.logits[:, -1].float().log_softmax(-1).cpu()
         return [
             _rounded(row[self._spelled(prompt, num_letters)].logsumexp(0))
@@ -103,47 +105,48 @@ class Composite:
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         """Greedy replies."""
-        inputs = make_batch(batch, self._pad_id, self._model.device)
-        sequences = self._model.generate(
+        inputs = make_batch(batch, self._pad_id, self.model.device)
+        sequences = self.model.generate(
             **inputs._asdict(),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             pad_token_id=self._pad_id,
         )
         said = sequences[:, inputs.input_ids.shape[1] :]
-        return self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return self.processor.tokenizer.batch_decode(said, skip_special_tokens=True)
 
     @property
     def _pad_id(self) -> int:
-        tokenizer = self._processor.tokenizer
+        tokenizer = self.processor.tokenizer
         return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
     @torch.inference_mode()
     def _encode(self, media: Sequence[Medium]) -> list[torch.Tensor]:
         """Embeddings of media of one modality."""
-        modality, device = media[0].modality, self._model.device
+        modality, device = media[0].modality, self.model.device
         inputs = [tensor.to(device) for tensor in self._preprocess(media)]
-        return [e.cpu() for e in self._model.get_media_features(modality, inputs)]
+        return [e.cpu() for e in self.model.get_media_features(modality, inputs)]
 
     def _preprocess(self, media: Sequence[Medium]) -> list[torch.Tensor]:
         """Media of one modality as a user's processor makes them, each once in this process."""
         modality = media[0].modality
-        part = getattr(self._processor, PREPROCESSORS.get(modality, ""), None)
+        part = getattr(self.processor, PREPROCESSORS.get(modality, ""), None)
         settings = repr(part)  # a preprocessor's representation is its whole configuration
         names = {medium.sha256: f"{modality} {medium.sha256} {settings}" for medium in media}
         held = {medium.sha256: PREPROCESSED.get(names[medium.sha256]) for medium in media}
         found = {digest: tensor for digest, tensor in held.items() if tensor is not None}
         absent = [medium for medium in media if medium.sha256 not in found]
         if absent:
-            made = self._model_inputs([(medium,) for medium in absent])
+            made = self.model_inputs([(medium,) for medium in absent])
             tensors = list(made[MODALITIES[modality].input_name])
             for medium, tensor in zip(absent, tensors, strict=True):
                 PREPROCESSED.put(names[medium.sha256], tensor)
                 found[medium.sha256] = tensor
         return [found[medium.sha256] for medium in media]
 
-    def _model_inputs(self, contents: Sequence[Content]) -> dict[str, torch.Tensor]:
-        inputs = self._processor.apply_chat_template(
+    def model_inputs(self, contents: Sequence[Content]) -> dict[str, torch.Tensor]:
+        """What the processor itself makes of user turns, media read from their files."""
+        inputs = self.processor.apply_chat_template(
             [_messages(content) for content in contents],
             add_generation_prompt=True,
             tokenize=True,
@@ -162,7 +165,7 @@ class Composite:
             )
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        tokenizer = self._processor.tokenizer
+        tokenizer = self.processor.tokenizer
         bos = tokenizer.bos_token
         add = not (bos and texts and texts[0].startswith(bos))
         return tokenizer(texts, add_special_tokens=add)["input_ids"]
@@ -189,7 +192,7 @@ class Composite:
         kind = tuple(medium.modality for medium in prompt.media)
         if kind in self._checked and token_ids is not None:
             return
-        expected = self._model_inputs([prompt.content])["input_ids"][0].tolist()
+        expected = self.model_inputs([prompt.content])["input_ids"][0].tolist()
         if token_ids is None or list(token_ids) != expected:
             found = "other placeholders" if token_ids is None else f"{len(token_ids)} tokens"
             raise EvaluationError(
@@ -203,7 +206,7 @@ class Composite:
         """Token ids `[spellings, options]` of what begins a reply behind a prompt."""
         beginnings = prompt.prompt.openings or tuple(LETTERS[:num_letters])
         # Nothing in front of a special token changes what is written behind it.
-        tokenizer, last = self._processor.tokenizer, prompt.token_ids[-1]
+        tokenizer, last = self.processor.tokenizer, prompt.token_ids[-1]
         special = last in tokenizer.all_special_ids
         context = tokenizer.decode([last]) if special else prompt.prompt.text
         key = (context, *beginnings)

@@ -53,31 +53,14 @@ def prepared(composite: Composite, prompts: list[Prompt]) -> list[Prepared]:
     return [outcome for outcome in found if isinstance(outcome, Prepared)]
 
 
-def users_inputs(composite: Composite, prompt: Prompt) -> dict[str, torch.Tensor]:
-    content = [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": part.modality, "path": str(part.path)}
-        for part in prompt.content
-    ]
-    inputs = composite._processor.apply_chat_template(
-        [[{"role": "user", "content": content}]],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        processor_kwargs={"return_tensors": "pt"},
-    )
-    return dict(inputs)
-
-
 @torch.inference_mode()
 def test_letters_are_those_of_a_users_own_forward_pass(
     composite: Composite, prompts: list[Prompt]
 ) -> None:
-    tokenizer = composite._processor.tokenizer
+    tokenizer = composite.processor.tokenizer
     scores = composite.letter_log_likelihoods(prepared(composite, prompts), 4)
     for prompt, found in zip(prompts[::5], scores[::5], strict=True):
-        logits = composite._model(**users_inputs(composite, prompt)).logits[0, -1]
+        logits = composite.model(**composite.model_inputs([prompt.content])).logits[0, -1]
         ids = [[tokenizer.convert_tokens_to_ids(t) for t in ("A", "B", "C", "D")]]
         spaced = [tokenizer(f" {letter}")["input_ids"] for letter in "ABCD"]
         if all(len(token_ids) == 1 for token_ids in spaced):
@@ -103,12 +86,10 @@ def test_replies_are_those_of_a_users_own_generation(
     chosen = prompts[:3]
     replies = composite.generate(prepared(composite, chosen), max_new_tokens=5)
     for prompt, reply in zip(chosen, replies, strict=True):
-        inputs = users_inputs(composite, prompt)
-        said = composite._model.generate(**inputs, max_new_tokens=5, do_sample=False)
+        inputs = composite.model_inputs([prompt.content])
+        said = composite.model.generate(**inputs, max_new_tokens=5, do_sample=False)
         said = said[:, inputs["input_ids"].shape[1] :]
-        assert composite._processor.tokenizer.batch_decode(said, skip_special_tokens=True) == [
-            reply
-        ]
+        assert composite.processor.tokenizer.batch_decode(said, skip_special_tokens=True) == [reply]
 
 
 def test_every_medium_goes_through_its_encoder_once(folder: Path, samples: list[Sample]) -> None:

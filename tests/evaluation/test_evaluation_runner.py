@@ -71,7 +71,10 @@ def test_a_random_letter_lies_within_its_interval_of_chance(tmp_path: Path) -> N
     assert row.accuracy.low <= 0.25 <= row.accuracy.high
 
 
-def test_a_journal_cut_at_every_byte_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_journal_cut_at_every_byte_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # a thousand waits for the disk
     task = FakeTask(num=1)
     asking = Run(
         spec=task.spec,

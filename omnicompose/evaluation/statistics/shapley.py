@@ -105,8 +105,7 @@ def bootstrap(scores: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
     low = high = None
     if stderr is not None:
         generator = np.random.default_rng(seed)
-        drawn = generator.integers(len(sums), size=(BOOTSTRAP_DRAWS, len(sums)))
-        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        means = np.concatenate([_redrawn_means(sums, counts, generator) for _ in range(20)])
         low, high = (float(q) for q in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return Estimate(
         value=float(values.mean()) if len(values) else None,
@@ -117,6 +116,13 @@ def bootstrap(scores: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
         n=len(values),
         clusters=len(sums),
     )
+
+
+def _redrawn_means(sums: Floats, counts: Floats, generator: np.random.Generator) -> Floats:
+    """Means over a twentieth of the draws: all of them at once would not fit for big benchmarks."""
+    drawn = generator.integers(len(sums), size=(BOOTSTRAP_DRAWS // 20, len(sums)))
+    means: Floats = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
 
 
 def _checked(
