@@ -7,8 +7,14 @@ from typing import Literal
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Expert, Factor, Origin
 from omnicompose.families import layer_of, role_of
-from omnicompose.merging.job import Copy, Factors, ScaledFactor, TensorRef
-from omnicompose.plan.backbone import backbone_names, composite_name
+from omnicompose.merging.job import Copy, Factors, Merge, ScaledFactor, TensorRef
+from omnicompose.merging.masked import Masked
+from omnicompose.plan.backbone import (
+    backbone_names,
+    composite_name,
+    merge_inputs,
+    merge_job,
+)
 from omnicompose.plan.plan import Entry
 from omnicompose.plan.setting import Setting
 from omnicompose.tensors.source import TensorInfo
@@ -16,6 +22,7 @@ from omnicompose.tensors.source import TensorInfo
 STREAM_ROLES = ("attention", "mlp")
 Piece = tuple[float, Factor]
 FACTORED_REASON = "own delta minus the merged text delta is a sum of low-rank products: exact"
+MASKED_REASON = "the merged delta through a one-bit mask, written out as matrices"
 DENSE_REASON = "the text merge is not a sum of low-rank products: the expert's own matrices, exact"
 
 
@@ -50,12 +57,20 @@ def plan_stream(setting: Setting, expert: Expert) -> StreamPlan:
     """
     if setting.recipe.modality == "merged":
         return StreamPlan(entries=(), spec=None)
-    if setting.recipe.modality != "exact":
+    if setting.recipe.modality == "emr":
         raise PlanError(
-            f"modality: {setting.recipe.modality} is not available yet; expected `merged` or "
-            "`exact`. Mend `modality:` in the recipe."
+            "modality: emr is not available yet; expected `merged`, `exact` or `masked`. "
+            "Mend `modality:` in the recipe."
+        )
+    if setting.recipe.streams.rank is not None:
+        raise PlanError(
+            "streams: rank: corrections cannot be truncated yet; expected null, which keeps them "
+            "exact. Mend `streams:` in the recipe."
         )
     names = [name for name in backbone_names(setting) if _is_decoupled(setting, name)]
+    if setting.recipe.modality == "masked":
+        masked = tuple(_masked(setting, expert, name) for name in names)
+        return StreamPlan(entries=masked, spec=_spec(names, "dense", None), why=MASKED_REASON)
     pieces = {name: _pieces(setting, expert, name) for name in names}
     factored = {name: found for name, found in pieces.items() if found is not None}
     ranks = {sum(factor.rank for _, factor in found) for found in factored.values() if found}
@@ -134,17 +149,53 @@ def _factored(setting: Setting, expert: Expert, name: str, pieces: list[Piece]) 
     ]
 
 
-def _dense(setting: Setting, expert: Expert, name: str) -> Entry:
+def _masked(setting: Setting, expert: Expert, name: str) -> Entry:
+    """The expert's matrix as far as the merged delta can say it."""
+    asked = setting.recipe.experts[expert.modality].mask_threshold
+    streams = setting.recipe.streams
+    treatment = setting.treatment(name)
+    output = _stream_output(setting, expert, name)
+    own, base = expert.own.weights, setting.base.weights
+    merged: TensorRef | Merge = TensorRef(source=base.source, name=name)
+    inputs = base.origins[name]
+    if treatment.method is not None:
+        merged = merge_job(setting, name, treatment, output)
+        inputs = merge_inputs(setting, name, treatment)
+    threshold = streams.mask_threshold if asked is None else asked
+    return Entry(
+        job=Merge(
+            output=output,
+            method=Masked(),
+            parameters={"threshold": threshold, "signed": streams.mask_signed},
+            base=TensorRef(source=base.source, name=name),
+            experts=(TensorRef(source=own.source, name=name), merged),
+            expert_names=(expert.modality, "merged"),
+            weights=(1.0, 1.0),
+            role=treatment.role,
+            layer=treatment.layer,
+            num_layers=setting.num_layers,
+            key=name,
+        ),
+        inputs=tuple(dict.fromkeys((*own.origins[name], *inputs))),
+        reason=f"the merged delta where the {expert.modality} expert's own is near it",
+    )
+
+
+def _stream_output(setting: Setting, expert: Expert, name: str) -> TensorInfo:
     info = setting.base.weights.source.infos()[name]
     path = composite_name(name).removesuffix(".weight")
+    return TensorInfo(
+        name=f"{path}.streams.{expert.modality}.weight",
+        dtype=setting.dtype(info.dtype),
+        shape=info.shape,
+    )
+
+
+def _dense(setting: Setting, expert: Expert, name: str) -> Entry:
     weights = expert.own.weights
     return Entry(
         job=Copy(
-            output=TensorInfo(
-                name=f"{path}.streams.{expert.modality}.weight",
-                dtype=setting.dtype(info.dtype),
-                shape=info.shape,
-            ),
+            output=_stream_output(setting, expert, name),
             tensor=TensorRef(source=weights.source, name=name),
         ),
         inputs=weights.origins[name],

@@ -191,3 +191,19 @@ def test_decoupled_experts_compose_exactly_in_both_forms(tiny: Path, tmp_path: P
         ours[f"{layer}.streams.audio.lora_B"] @ ours[f"{layer}.streams.audio.lora_A"]
     )
     torch.testing.assert_close(own, theirs[f"{layer}.streams.audio.weight"], atol=1e-5, rtol=1e-5)
+
+
+def test_masks_keep_of_the_merge_what_is_near_the_expert(tiny: Path, tmp_path: Path) -> None:
+    experts = "experts: {image: {source: @image}, audio: {source: @audio}}\n"
+    text = experts + "modality: masked\ndtype: float32\ntext: {method: ties}\n"
+    tensors = load_file(build(tiny, tmp_path / "out", text) / "model.safetensors")
+    name = "layers.0.mlp.gate_proj"
+    base = load_file(tiny / "base/model.safetensors")[f"model.{name}.weight"]
+    factors = load_file(tiny / "audio/adapter/adapter_model.safetensors")
+    path = f"base_model.model.model.{name}"
+    own = 2.0 * factors[f"{path}.lora_B.weight"] @ factors[f"{path}.lora_A.weight"]
+    merged = tensors[f"model.language_model.{name}.weight"] - base
+    kept = (own.abs() > (merged - own).abs()) & (own * merged > 0)
+    assert 0 < int(kept.sum()) < kept.numel()
+    stream = tensors[f"model.language_model.{name}.streams.audio.weight"]
+    torch.testing.assert_close(stream, base + kept * merged, atol=1e-6, rtol=1e-6)
