@@ -81,9 +81,8 @@ class ConvVideo(nn.Module):
     def forward(self, media: torch.Tensor) -> torch.Tensor:
         """Features `[N, F, E]` of clips `[N, F, 3, H, W]`."""
         num_clips, num_frames = media.shape[:2]
-        features = self.frame_features(media.flatten(0, 1)).view(num_clips, num_frames, -1)
-        moved: torch.Tensor = self.motion(features.transpose(1, 2))
-        return features + F.relu(moved).transpose(1, 2)
+        features = self.frame_features(media.flatten(0, 1))
+        return self.add_motion(features.view(num_clips, num_frames, -1))
 
     def frame_features(self, pictures: torch.Tensor) -> torch.Tensor:
         """Features `[N, E]` of single frames `[N, 3, H, W]`, before they see their neighbours."""
@@ -91,6 +90,11 @@ class ConvVideo(nn.Module):
         place: torch.Tensor = F.relu(self.place(F.adaptive_avg_pool2d(maps, GRID).flatten(1)))
         content: torch.Tensor = F.relu(self.content(maps.amax(dim=(2, 3))))
         return place + content
+
+    def add_motion(self, features: torch.Tensor) -> torch.Tensor:
+        """Features `[N, F, E]` of frames that have seen their neighbours, from those before."""
+        moved: torch.Tensor = self.motion(features.transpose(1, 2))
+        return features + F.relu(moved).transpose(1, 2)
 
 
 def _read(config: Config) -> ConvVideoSettings:

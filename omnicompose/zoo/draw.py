@@ -128,16 +128,18 @@ def draw_clip(rng: np.random.Generator, item: Item, glyph: Glyph) -> Pixels:
     return _paint(rng, item, ink, corners)
 
 
-def draw_still(rng: np.random.Generator, item: Item, glyph: Glyph, grid: int) -> Pixels:
+def draw_still(
+    rng: np.random.Generator, item: Item, glyph: Glyph, grid: int
+) -> tuple[Pixels, tuple[int, int]]:
     """One frame as a clip of `item` might hold: its digit anywhere on a grid of `grid` pixels.
 
     Returns:
-        `[SIDE, SIDE, 3]`, RGB.
+        `[SIDE, SIDE, 3]`, RGB, and the digit's centre: row and column in pixels.
     """
     ink = _sized(glyph, item)
-    top, left = rng.integers((SIDE - len(ink)) // grid + 1, size=2) * grid
-    still: Pixels = _paint(rng, item, ink, [(int(top), int(left))])[0]
-    return still
+    top, left = (rng.integers((SIDE - len(ink)) // grid + 1, size=2) * grid).tolist()
+    still: Pixels = _paint(rng, item, ink, [(top, left)])[0]
+    return still, (top + len(ink) // 2, left + len(ink) // 2)
 
 
 def _sized(glyph: Glyph, item: Item) -> Glyph:

@@ -7,7 +7,7 @@ time: a whole list is spoken in a fresh process, which makes it the same list ev
 import ctypes
 import itertools
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -100,7 +100,9 @@ def perform(rng: np.random.Generator, utterance: Utterance) -> Samples:
     return np.clip(stepped, -32768, 32736).astype(np.int16)
 
 
-def _speak_all(voices: tuple[str, ...]) -> tuple[Utterance, ...]:
+def _speak_all(
+    voices: tuple[str, ...], numbers: Sequence[int] = range(len(NUMBERS))
+) -> tuple[Utterance, ...]:
     speak = _open_espeak()
     return tuple(
         Utterance(
@@ -108,7 +110,7 @@ def _speak_all(voices: tuple[str, ...]) -> tuple[Utterance, ...]:
             voice=voice,
             waveform=_trim(speak(NUMBERS[number], voice, pitch, speed)),
         )
-        for voice, number in itertools.product(voices, range(len(NUMBERS)))
+        for voice, number in itertools.product(voices, numbers)
         for level, pitches in enumerate(PITCHES.values())
         for pace, speeds in enumerate(SPEEDS.values())
         for pitch, speed in itertools.product(pitches, speeds)

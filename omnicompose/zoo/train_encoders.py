@@ -6,9 +6,10 @@ dropped.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from omnicompose.zoo.preprocessing import NUM_MEL_BINS, preprocess, write_prepro
 from omnicompose.zoo.rendering import balanced_items, render_training
 from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS, Item, sample_item
 
-Batch = tuple[Sequence[Item], torch.Tensor]
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Labels `[N]` per slot, and preprocessed media `[N, ...]`."""
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many steps of it are done, and how many there are."""
 
@@ -64,7 +66,7 @@ DESCRIPTIONS: dict[str, dict[str, object]] = {
     },
     "video": {
         "type": "conv_video",
-        "config": {"channels": [16, 32, 32, 64], "feature_size": 64, "temporal_kernel": 3},
+        "config": {"channels": [16, 32, 32, 64], "feature_size": 64, "temporal_kernel": 5},
     },
 }
 """The encoder of each modality, as `omnicompose.encoders.make_encoder` takes it."""
@@ -88,12 +90,15 @@ class Schedule:
 SCHEDULES = {
     "image": Schedule(num_steps=2400, batch_size=96, learning_rate=3e-3),
     "audio": Schedule(num_steps=1000),
-    "still": Schedule(num_steps=900, batch_size=128, learning_rate=3e-3),
-    "video": Schedule(num_steps=400),
+    "still": Schedule(num_steps=1500, batch_size=128, learning_rate=3e-3),
+    "motion": Schedule(num_steps=1500, batch_size=128, learning_rate=1e-2),
+    "video": Schedule(num_steps=300, learning_rate=1e-3),
 }
-"""Stages by name; `still` comes before `video` and teaches its net single frames."""
-STILL_GRIDS = (4, 4, 2, 1, 1, 1, 1, 1, 1)
+"""Stages by name; `still` and `motion` come before `video`."""
+STILL_GRIDS = (4, 2, 1, 1, 1, 1, 1, 1)
 """Lessons of equal length: on a grid of how many pixels a still's digit stands."""
+NUM_PLACES = 8
+"""Rows and columns that a still's digit is to be found in."""
 POOL_SIZES = {"image": 16000, "audio": 6000, "video": 3840}
 """Media rendered and preprocessed once, then used again and again with other noise."""
 POOL_NOISE = 0.05
@@ -101,13 +106,13 @@ POOL_NOISE = 0.05
 
 
 class Heads(nn.Module):
-    """From the mean feature to the words of every slot of a modality."""
+    """From the mean feature to the words of every slot."""
 
-    def __init__(self, modality: str, feature_size: int) -> None:
-        """One linear map per slot."""
+    def __init__(self, slot_sizes: Mapping[str, int], feature_size: int) -> None:
+        """One linear map per slot, to as many logits as it has words."""
         super().__init__()
         self.slots = nn.ModuleDict(
-            {slot: nn.Linear(feature_size, len(SLOTS[slot])) for slot in MODALITY_SLOTS[modality]}
+            {slot: nn.Linear(feature_size, size) for slot, size in slot_sizes.items()}
         )
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -141,13 +146,13 @@ def train_encoder(
     description = DESCRIPTIONS[modality]
     encoder = make_encoder(description)
     assert isinstance(encoder, nn.Module)
-    heads = Heads(modality, encoder.feature_size)
+    slot_sizes = {slot: len(SLOTS[slot]) for slot in MODALITY_SLOTS[modality]}
+    heads = Heads(slot_sizes, encoder.feature_size)
     rng = np.random.default_rng([seed, list(MODALITY_SLOTS).index(modality)])
-    batches = _pooled_batches(rng, modality, SCHEDULES[modality].batch_size)
+    pool = _make_pool(rng, modality)
     if isinstance(encoder, ConvVideo):
-        _add_norms(encoder.frames)
-        _train_on_stills(encoder, rng, progress)
-    _train(encoder, heads, batches, modality, progress)
+        _train_frames_then_motion(encoder, heads, pool, rng, progress)
+    _train(encoder, heads, _pooled_batches(rng, pool, modality), modality, progress)
     if isinstance(encoder, ConvVideo):
         _fold_norms(encoder.frames)
     write_encoder(folder, description, encoder, WEIGHTS_DTYPE)
@@ -161,13 +166,13 @@ def measure(
 ) -> dict[str, float]:
     """Accuracy per slot on all media of `modality` in the library, through their files."""
     media = [medium for medium in library.media if medium.item.modality == modality]
-    right: dict[str, list[bool]] = {slot: [] for slot in MODALITY_SLOTS[modality]}
+    right: dict[str, list[bool]] = {slot: [] for slot in heads.slots}
     for start in range(0, len(media), 128):
         part = media[start : start + 128]
         raw = [decode(modality, medium.data) for medium in part]
+        labels = _labels([medium.item for medium in part])
         for slot, logits in heads(encoder(preprocess(modality, raw))).items():
-            truth = torch.tensor([medium.item[slot] for medium in part])
-            right[slot] += (logits.argmax(dim=-1) == truth).tolist()
+            right[slot] += (logits.argmax(dim=-1) == labels[slot]).tolist()
     return {slot: float(np.mean(hits)) for slot, hits in right.items()}
 
 
@@ -189,8 +194,10 @@ def _train(
         optimizer, schedule.learning_rate, total_steps=schedule.num_steps, pct_start=0.1
     )
     for step in range(schedule.num_steps):
-        items, media = next(batches)
-        loss = _loss(heads(features_of(media)), items)
+        labels, media = next(batches)
+        logits = heads(features_of(media))
+        losses = [F.cross_entropy(logits[slot], labels[slot]) for slot in logits]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -198,39 +205,45 @@ def _train(
         progress(stage, step + 1, schedule.num_steps)
 
 
-def _loss(logits: dict[str, torch.Tensor], items: Sequence[Item]) -> torch.Tensor:
-    losses = [
-        F.cross_entropy(per_word, torch.tensor([item[slot] for item in items]))
-        for slot, per_word in logits.items()
-    ]
-    return torch.stack(losses).sum()
+def _labels(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    slots = MODALITY_SLOTS[items[0].modality]
+    return {slot: torch.tensor([item[slot] for item in items]) for slot in slots}
 
 
-def _pooled_batches(rng: np.random.Generator, modality: str, size: int) -> Iterator[Batch]:
-    """Media from a pool: to draw, speak or encode them costs more than to learn from them."""
+def _make_pool(rng: np.random.Generator, modality: str) -> Batch:
+    """Media to train on again and again: to draw, speak or film takes longer than to learn."""
     items = list(balanced_items(rng, modality, POOL_SIZES[modality]))
     parts = [items[start : start + 64] for start in range(0, len(items), 64)]
-    pool = torch.cat(
-        [
-            preprocess(modality, [render_training(rng, item) for item in part]).half()
-            for part in parts
-        ]
-    )
+    media = [
+        preprocess(modality, [render_training(rng, item) for item in part]).half() for part in parts
+    ]
+    return _labels(items), torch.cat(media)
+
+
+def _pooled_batches(rng: np.random.Generator, pool: Batch, stage: str) -> Iterator[Batch]:
+    """Random batches of a pool, each time with other noise."""
+    labels, media = pool
     while True:
-        chosen = torch.from_numpy(rng.integers(len(items), size=size))
-        media = pool[chosen].float()
-        yield [items[index] for index in chosen.tolist()], media + _noise_like(media, rng)
+        chosen = torch.from_numpy(rng.integers(len(media), size=SCHEDULES[stage].batch_size))
+        batch = media[chosen].float()
+        shown = {slot: of_slot[chosen] for slot, of_slot in labels.items()}
+        yield shown, batch + _noise_like(batch, rng)
 
 
 def _noise_like(media: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(media.shape, dtype=np.float32)) * POOL_NOISE
 
 
-def _train_on_stills(encoder: ConvVideo, rng: np.random.Generator, progress: Progress) -> None:
-    """Teach the frame net what a single frame shows: alone, clips teach it motion but not form."""
-    still_heads = Heads("video", encoder.feature_size)
-    for slot in ("direction", "pace"):
-        del still_heads.slots[slot]
+def _train_frames_then_motion(
+    encoder: ConvVideo, heads: Heads, clips: Batch, rng: np.random.Generator, progress: Progress
+) -> None:
+    """First what a frame shows and where, then, with frames frozen, how it moves.
+
+    Whole clips from the start teach neither in any reasonable time.
+    """
+    _add_norms(encoder.frames)
+    sizes = {slot: len(SLOTS[slot]) for slot in ("number", "size", "colour")}
+    still_heads = Heads(sizes | {"row": NUM_PLACES, "column": NUM_PLACES}, encoder.feature_size)
     frame_parts: list[nn.Module] = [encoder.frames, encoder.place, encoder.content]
     parameters = [parameter for part in frame_parts for parameter in part.parameters()]
 
@@ -238,6 +251,22 @@ def _train_on_stills(encoder: ConvVideo, rng: np.random.Generator, progress: Pro
         return encoder.frame_features(frames).unsqueeze(1)
 
     _train(features_of, still_heads, _still_batches(rng), "still", progress, parameters)
+    pool = _frame_features(encoder, clips)
+    motion = [*encoder.motion.parameters()]
+    batches = _pooled_batches(rng, pool, "motion")
+    _train(encoder.add_motion, heads, batches, "motion", progress, motion)
+
+
+@torch.no_grad()
+def _frame_features(encoder: ConvVideo, clips: Batch) -> Batch:
+    labels, media = clips
+    encoder.eval()
+    parts = [
+        encoder.frame_features(part.float().flatten(0, 1)).view(*part.shape[:2], -1)
+        for part in media.split(64)
+    ]
+    encoder.train()
+    return labels, torch.cat(parts)
 
 
 def _still_batches(rng: np.random.Generator) -> Iterator[Batch]:
@@ -247,12 +276,14 @@ def _still_batches(rng: np.random.Generator) -> Iterator[Batch]:
         lesson = min(step * len(STILL_GRIDS) // schedule.num_steps, len(STILL_GRIDS) - 1)
         items = [sample_item(rng, "video") for _ in range(schedule.batch_size)]
         hands = [int(rng.choice(handwriting.indices_of(item["number"]))) for item in items]
-        stills = [
+        drawn = [
             draw_still(rng, item, vary_glyph(rng, handwriting.glyphs[hand]), STILL_GRIDS[lesson])
             for item, hand in zip(items, hands, strict=True)
         ]
+        centres = torch.tensor([centre for _, centre in drawn]) * NUM_PLACES // SIDE
+        places = {"row": centres[:, 0], "column": centres[:, 1]}
         # Frames are preprocessed like pictures: the same side, rescaled to the same range.
-        yield items, preprocess("image", stills)
+        yield _labels(items) | places, preprocess("image", [still for still, _ in drawn])
 
 
 def _add_norms(frames: FrameNet) -> None:
@@ -270,7 +301,7 @@ def _fold_norms(frames: FrameNet) -> None:
     layers: list[nn.Module] = []
     for layer in frames.eval().layers:
         if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+            layers[-1] = fuse_conv_bn_eval(cast(nn.Conv2d, layers[-1]), layer)
         else:
             layers.append(layer)
     frames.layers = nn.Sequential(*layers)

@@ -83,8 +83,8 @@ def test_the_same_words_are_spoken_the_same_in_every_fresh_process() -> None:
     runs = []
     for _ in range(2):
         with ProcessPoolExecutor(1, mp_context=context) as fresh:
-            runs.append(fresh.submit(speak._speak_all, voices).result())
-    assert len(runs[0]) == 10 * 2 * 2 * 9
+            runs.append(fresh.submit(speak._speak_all, voices, (3, 7)).result())
+    assert len(runs[0]) == 2 * 2 * 2 * 9
     assert all(
         one.item == two.item and np.array_equal(one.waveform, two.waveform)
         for one, two in zip(*runs, strict=True)
@@ -92,9 +92,8 @@ def test_the_same_words_are_spoken_the_same_in_every_fresh_process() -> None:
 
 
 def test_slow_speech_lasts_longer_and_recordings_fit_a_second() -> None:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        spoken = fresh.submit(speak._speak_all, speak.VOICES["train"][:1]).result()
-    for number in range(10):
+    spoken = speak._speak_all(speak.VOICES["train"][:1], (1, 6))
+    for number in (1, 6):
         of_number = [u for u in spoken if u.item["number"] == number]
         slow = min(len(u.waveform) for u in of_number if u.item.word("pace") == "slow")
         fast = max(len(u.waveform) for u in of_number if u.item.word("pace") == "fast")
