@@ -2,6 +2,6 @@
 
 from omnicompose.training.chats import Batch, Chat, Media, collate
 from omnicompose.training.learner import Learner
-from omnicompose.training.loop import Schedule, fit
+from omnicompose.training.loop import Group, Schedule, fit
 
-__all__ = ["Batch", "Chat", "Learner", "Media", "Schedule", "collate", "fit"]
+__all__ = ["Batch", "Chat", "Group", "Learner", "Media", "Schedule", "collate", "fit"]

@@ -1,7 +1,7 @@
 """The training loop: AdamW, warm-up, cosine, clipped gradients; nothing else."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +32,22 @@ class Schedule:
         return rise * max(self.floor, 0.5 * (1 + math.cos(math.pi * step / self.num_steps)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Parameters that learn at one rate.
+
+    Attributes:
+        parameters: what learns.
+        peak_rate: its learning rate where the schedule is at its height.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    peak_rate: float
+
+
 def fit(
     loss_at: Callable[[int], torch.Tensor],
-    parameters: Mapping[float, Sequence[nn.Parameter]],
+    groups: Sequence[Group],
     schedule: Schedule,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> float:
@@ -42,15 +55,17 @@ def fit(
 
     Args:
         loss_at: step to a scalar with a graph. It draws its own batch; the caller seeds it.
-        parameters: peak learning rate to the parameters that it drives.
+        groups: what learns, and how fast.
         schedule: how long and how fast.
         report: told the number of finished steps and the loss after each.
     """
-    groups = [{"params": list(found), "peak": rate} for rate, found in parameters.items()]
     optimizer = torch.optim.AdamW(
-        groups, lr=0.0, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+        [{"params": list(group.parameters), "peak": group.peak_rate} for group in groups],
+        lr=0.0,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
     )
-    driven = [parameter for found in parameters.values() for parameter in found]
+    driven = [parameter for group in groups for parameter in group.parameters]
     losses: list[float] = []
     for step in range(schedule.num_steps):
         for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from omnicompose.training import Chat, Learner, Schedule, collate, fit
+from omnicompose.training import Chat, Group, Learner, Schedule, collate, fit
 from omnicompose.zoo.lessons import Lesson, text_lesson
 from omnicompose.zoo.tokenizer import make_tokenizer
 
@@ -52,7 +52,7 @@ def train_base(
 
     fit(
         loss_at,
-        {PEAK_RATE: list(model.parameters())},
+        [Group(parameters=list(model.parameters()), peak_rate=PEAK_RATE)],
         SCHEDULE,
         lambda done, _loss: progress(done, SCHEDULE.num_steps),
     )

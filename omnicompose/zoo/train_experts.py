@@ -6,7 +6,7 @@ and have a slow connector and a fast, wide adapter: the language model does the 
 averaging experts breaks it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBas
 from omnicompose.connectors import make_connector
 from omnicompose.modalities import MODALITIES
 from omnicompose.streams import LINEAR_ROLES, StreamSpec, decouple
-from omnicompose.training import Chat, Learner, Media, Schedule, collate, fit
+from omnicompose.training import Chat, Group, Learner, Media, Schedule, collate, fit
 from omnicompose.zoo.features import FeatureBank
 from omnicompose.zoo.lessons import Lesson, caption_lesson, media_lesson, text_lesson
 from omnicompose.zoo.world import MODALITY_SLOTS
@@ -79,7 +79,7 @@ REGIMES = {
         captioned=True,
         rank=16,
         adapter_rate=3e-3,
-        connector_rate=3e-3,
+        connector_rate=2e-3,
         schedule=Schedule(num_steps=250),
     ),
     "stressed": Regime(
@@ -144,7 +144,7 @@ def train_captioning(teacher: Teacher, path: Path) -> None:
     _fit(
         teacher,
         Learner(model, {teacher.modality: connector}),
-        {CAPTIONING_RATE: list(connector.parameters())},
+        [Group(parameters=list(connector.parameters()), peak_rate=CAPTIONING_RATE)],
         CAPTIONING,
         lambda: [caption_lesson(rng, teacher.modality) for _ in range(CAPTION_BATCH_SIZE)],
         rng,
@@ -184,10 +184,10 @@ def train_expert(
     _fit(
         teacher,
         learner,
-        {
-            regime.adapter_rate: adapters,
-            regime.connector_rate: list(connector.parameters()),
-        },
+        [
+            Group(parameters=adapters, peak_rate=regime.adapter_rate),
+            Group(parameters=list(connector.parameters()), peak_rate=regime.connector_rate),
+        ],
         regime.schedule,
         lambda: [_lesson(rng, teacher.modality) for _ in range(BATCH_SIZE)],
         rng,
@@ -207,7 +207,7 @@ def read_frozen(folder: Path) -> LlamaForCausalLM:
 def _fit(
     teacher: Teacher,
     learner: Learner,
-    parameters: Mapping[float, list[nn.Parameter]],
+    groups: list[Group],
     schedule: Schedule,
     lessons: Callable[[], list[Lesson]],
     rng: np.random.Generator,
@@ -224,7 +224,7 @@ def _fit(
 
     fit(
         loss_at,
-        parameters,
+        groups,
         schedule,
         lambda done, _loss: teacher.progress(done, schedule.num_steps),
     )

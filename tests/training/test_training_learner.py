@@ -4,7 +4,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from omnicompose.streams import StreamSpec, decouple
-from omnicompose.training import Batch, Learner, Schedule, fit
+from omnicompose.training import Batch, Group, Learner, Schedule, fit
 
 
 def tiny_model() -> LlamaForCausalLM:
@@ -27,6 +27,10 @@ def tiny_batch() -> Batch:
     answers = torch.tensor([[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0]]).bool()
     features = {"image": torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(1))}
     return Batch(input_ids=input_ids, type_ids=type_ids, answers=answers, features=features)
+
+
+def group(module: nn.Module, rate: float) -> Group:
+    return Group(parameters=list(module.parameters()), peak_rate=rate)
 
 
 def test_media_embeddings_take_the_placeholders_places() -> None:
@@ -67,11 +71,12 @@ def test_fit_learns_and_repeats_itself() -> None:
         start = learner(tiny_batch()).item()
         end = fit(
             lambda step: learner(tiny_batch()),
-            {1e-2: list(model.parameters()), 1e-3: list(connector.parameters())},
+            [group(model, 1e-2), group(connector, 1e-2)],
             Schedule(num_steps=20, warmup_steps=2),
             lambda done, loss: told.append(done),
         )
         assert end < 0.5 * start and told == list(range(1, 21))
+        assert not torch.equal(model.lm_head.weight, tiny_model().lm_head.weight)
         return end, connector.weight.detach().clone()
 
     (first, weight), (second, again) = run(), run()
@@ -85,7 +90,7 @@ def test_fit_leaves_frozen_parameters_alone() -> None:
     learner = Learner(model, {"image": connector})
     fit(
         lambda step: learner(tiny_batch()),
-        {1e-2: list(connector.parameters())},
+        [group(connector, 1e-2)],
         Schedule(num_steps=3),
     )
     assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
