@@ -124,12 +124,12 @@ def prefill(contender: Contender, embeds: torch.Tensor, routing: Routing) -> Dyn
     return cache
 
 
-def decode(contender: Contender, cache: DynamicCache, length: int) -> None:
+def decode(contender: Contender, cache: DynamicCache) -> None:
     """A few steps of one token each; the cache is cut back afterwards."""
     token = torch.ones(1, 1, dtype=torch.long, device=contender.model.device)
     for _ in range(NUM_DECODED):
         contender.model(input_ids=token, past_key_values=cache)
-    cache.crop(length)
+    cache.crop(-NUM_DECODED)
 
 
 def time_interleaved(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
@@ -184,7 +184,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     caches = [prefill(c, embeds, routing) for c in contenders]
     decodes = time_interleaved(
         [
-            lambda c=c, cache=cache: decode(c, cache, length)
+            lambda c=c, cache=cache: decode(c, cache)
             for c, cache in zip(contenders, caches, strict=True)
         ],
         options.repeats * 3,
