@@ -96,14 +96,14 @@ def run_merge(
     started = time.perf_counter()
     check_free(out_dir, overwrite=options.overwrite)
     check_jobs(jobs)
-    check_memory(jobs, options)
+    needed = check_memory(jobs, options)
     check_device(options.device)
     layout = make_layout([job.output for job in jobs], options.shard_bytes)
     hashes = job_hashes(jobs)
     folder = OutputFolder(out_dir, layout, {job.output.name: job.output.num_bytes for job in jobs})
     try:
         folder.begin(hashes, resume=options.resume)
-        result = _Run(jobs, folder, layout, options, report).finish(hashes, started)
+        result = _Run(jobs, needed, folder, layout, options).finish(hashes, report, started)
         if assemble is not None:
             assemble(folder.partial, result)
         folder.publish(overwrite=options.overwrite)
@@ -112,21 +112,22 @@ def run_merge(
     return result
 
 
-def check_memory(jobs: Sequence[Job], options: EngineOptions) -> None:
-    """Refuse a memory limit that some tensor cannot be merged in.
+def check_memory(jobs: Sequence[Job], options: EngineOptions) -> Mapping[str, int]:
+    """The memory that every output tensor needs; refuse a limit that some cannot be merged in.
 
     Raises:
         MergeError: naming the tensor and the least limit that would do.
     """
-    for job in jobs:
-        needed = working_bytes(job, options.tile_elements)
-        if needed > options.memory_bytes:
-            least = -(-least_memory(jobs, options) >> 20)
+    needed = {job.output.name: working_bytes(job, options.tile_elements) for job in jobs}
+    for name, num_bytes in needed.items():
+        if num_bytes > options.memory_bytes:
+            least = -(-max(needed.values()) >> 20)
             raise MergeError(
-                f"tensor '{job.output.name}': found a memory limit of "
+                f"tensor '{name}': found a memory limit of "
                 f"{options.memory_bytes / (1 << 20):.0f} MiB; expected at least {least} MiB. "
                 f"Use --memory {least}MiB, or an element-wise method for this tensor."
             )
+    return needed
 
 
 def check_device(name: str) -> None:
@@ -148,26 +149,28 @@ class _Run:
     def __init__(
         self,
         jobs: Sequence[Job],
+        needed: Mapping[str, int],
         folder: OutputFolder,
         layout: Layout,
         options: EngineOptions,
-        report: Report | None,
     ) -> None:
         self._folder, self._layout = folder, layout
-        self._options, self._report = options, report
+        self._needed, self._options = needed, options
         self._device = torch.device(options.device)
         self._jobs = jobs
         self._left = [job for job in jobs if job.output.name not in folder.records]
         self._budget = MemoryBudget(options.memory_bytes)
         self._pool = Pool(thread_count(options), self._budget)
 
-    def finish(self, hashes: Mapping[str, str], started: float) -> MergeResult:
+    def finish(
+        self, hashes: Mapping[str, str], report: Report | None, started: float
+    ) -> MergeResult:
         """Compute what is left, bring it to the disk, and add up what happened."""
         digest = FollowingDigest(self._layout.files, self._folder.places())
         digest.complete(self._folder.records)
         try:
             with one_thread_per_tensor():
-                self._write_all(hashes, self._survey(), digest)
+                self._write_all(hashes, self._survey(report), digest, report)
             self._folder.seal()
             sums = digest.result()
         except OSError as error:
@@ -176,13 +179,13 @@ class _Run:
             digest.stop()
         return self._result(sums, time.perf_counter() - started)
 
-    def _survey(self) -> Mapping[int, Statistics]:
+    def _survey(self, report: Report | None) -> Mapping[int, Statistics]:
         return survey_model(
             self._jobs if self._left else (),
             self._pool,
             lambda: self._evaluator(Workspace(self._device)),
             self._options.tile_elements,
-            self._report,
+            report,
         )
 
     def _evaluator(self, workspace: Workspace) -> Evaluator:
@@ -198,9 +201,10 @@ class _Run:
         hashes: Mapping[str, str],
         known: Mapping[int, Statistics],
         digest: FollowingDigest,
+        report: Report | None,
     ) -> None:
         places = self._folder.places()
-        tracker = Tracker("write", bytes_written(self._jobs), self._report)
+        tracker = Tracker("write", bytes_written(self._jobs), report)
         tracker.add(bytes_written(self._jobs) - bytes_written(self._left), "")
 
         def make_worker() -> Callable[[Batch], None]:
@@ -223,7 +227,7 @@ class _Run:
         self._pool.run(batches, self._working_bytes, make_worker)
 
     def _working_bytes(self, batch: Batch) -> int:
-        return max(working_bytes(job, self._options.tile_elements) for job in batch)
+        return max(self._needed[job.output.name] for job in batch)
 
     def _result(self, sums: Mapping[str, str], seconds: float) -> MergeResult:
         return MergeResult(

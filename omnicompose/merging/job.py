@@ -4,7 +4,7 @@ A job names one output tensor and the operands it comes from. Operands nest: a `
 subtract a `Merge` that another job writes; it is computed again, tile by tile, not read back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -184,6 +184,8 @@ Node = Operand | Fill | Job
 def children(node: Node) -> tuple[Node, ...]:
     """The operands that a node is computed from, in order."""
     match node:
+        case TensorRef():
+            return ()
         case Merge():
             return node.experts if node.base is None else (node.base, *node.experts)
         case Part():
@@ -198,15 +200,15 @@ def children(node: Node) -> tuple[Node, ...]:
             return tuple(piece.tensor for piece in node.pieces)
         case Fill():
             return () if node.mean_of is None else (node.mean_of,)
-        case TensorRef():
-            return ()
 
 
-def walk(node: Node) -> Iterator[Node]:
+def walk(node: Node) -> list[Node]:
     """A node and all it is computed from, operands before what uses them."""
+    found: list[Node] = []
     for child in children(node):
-        yield from walk(child)
-    yield node
+        found += walk(child)
+    found.append(node)
+    return found
 
 
 def references(node: Node) -> tuple[TensorRef, ...]:
