@@ -263,7 +263,7 @@ def _frame_features(encoder: ConvVideo, clips: Batch) -> Batch:
     encoder.eval()
     parts = [
         encoder.frame_features(part.float().flatten(0, 1)).view(*part.shape[:2], -1)
-        for part in media.split(64)
+        for part in torch.split(media, 64)
     ]
     encoder.train()
     return labels, torch.cat(parts)
