@@ -187,7 +187,7 @@ def _all_stages() -> list[Stage]:
             Stage(
                 name=f"captioning-{modality}",
                 needs=("base", f"encoder-{modality}"),
-                settings=(CONNECTORS[modality], CAPTIONING, NUM_TRAINING_MEDIA),
+                settings=(CONNECTORS[modality], CAPTIONING[modality], NUM_TRAINING_MEDIA),
                 run=_captioning(modality),
             ),
         ]

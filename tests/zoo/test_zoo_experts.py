@@ -37,7 +37,7 @@ def teacher(modality: str) -> Teacher:
 def few_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_experts, "BATCH_SIZE", 2)
     monkeypatch.setattr(train_experts, "CAPTION_BATCH_SIZE", 2)
-    monkeypatch.setattr(train_experts, "CAPTIONING", FEW)
+    monkeypatch.setattr(train_experts, "CAPTIONING", {"image": FEW, "audio": FEW, "video": FEW})
 
 
 def test_captioning_moves_the_connector_alone(tmp_path: Path) -> None:
