@@ -91,7 +91,13 @@ def test_adapters_and_connector_learn_and_the_base_does_not(regime: str, strateg
     streams = ("text",) if strategy == "single" else ("text", "image")
     for stream in streams:
         for path, factors in streams_of(learner.language_model, stream):
-            assert factors.lora_B.any(), f"{path} of {stream} did not learn"
+            # In the last layer, media tokens are only looked at: their own results go nowhere.
+            unheard = (
+                stream == "image"
+                and ".layers.3." in path
+                and not path.endswith(("k_proj", "v_proj"))
+            )
+            assert bool(factors.lora_B.any()) != unheard, f"{path} of {stream}"
     before = LlamaForCausalLM.from_pretrained(zoo_path("base"), dtype=torch.float32).state_dict()
     after = learner.language_model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -135,7 +135,9 @@ def test_messages_leave_out_or_tell_what_is_not_shown() -> None:
 
 def test_letters_belong_to_the_kinds_with_lettered_options() -> None:
     question = one_question()
-    assert question.reply == question.answer_letter == "ABCD"[question.answer_index or 0]
+    assert question.answer_letter == "ABCD"[question.answer_index or 0]
+    assert question.reply == f"{question.answer_text} ({question.answer_letter})"
+    assert f"\n{question.reply}" in question.text
     spoken = make_questions("yesno", ("image",), 1, seed=0)[0]
     assert spoken.answer_letter is None
     assert spoken.reply == spoken.answer_text
