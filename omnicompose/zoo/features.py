@@ -65,8 +65,7 @@ class FeatureBank:
 
         Args:
             modality: image, audio or video.
-            encoder_folder: as `omnicompose.encoders.folder.read_encoder` reads it (for image:
-                zoo/assets/encoder-image).
+            encoder_folder: as `omnicompose.encoders.folder.read_encoder` reads it.
             split: train (fresh media) or held-out (those that ship; all of them).
             count: how many to render for training.
             seed: of the rendering.

@@ -12,6 +12,10 @@ import torch
 
 from omnicompose.zoo.draw import NUM_FRAMES, SIDE
 from omnicompose.zoo.media import SAMPLE_RATE_HZ, Raw
+from omnicompose.zoo.world import MODALITY_SLOTS, Item
+
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Labels `[N]` per slot, and preprocessed media `[N, ...]`."""
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
 WHISPER_RATE_HZ = 16000
@@ -99,6 +103,12 @@ def preprocess(modality: str, raw: Sequence[Raw]) -> torch.Tensor:
     waveforms = [_at_whispers_rate(sound) for sound in raw]
     sounds = preprocessor(waveforms, sampling_rate=WHISPER_RATE_HZ, return_tensors="pt")
     return sounds["input_features"]
+
+
+def labels_of(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """Per slot of the items' one modality the index of each item's word, `[N]`."""
+    slots = MODALITY_SLOTS[items[0].modality]
+    return {slot: torch.tensor([item[slot] for item in items]) for slot in slots}
 
 
 def _at_whispers_rate(sound: Raw) -> np.ndarray:

@@ -5,29 +5,31 @@ heads read the mean of all features, so that every feature carries something; th
 dropped.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from omnicompose.encoders import make_encoder
-from omnicompose.encoders.conv_video import ConvVideo, FrameNet
+from omnicompose.encoders.conv_video import ConvVideo
 from omnicompose.encoders.folder import read_encoder, write_encoder
-from omnicompose.zoo.draw import SIDE, draw_still, read_handwriting, vary_glyph
+from omnicompose.zoo.draw import SIDE
 from omnicompose.zoo.media import MediaLibrary, decode
-from omnicompose.zoo.preprocessing import NUM_MEL_BINS, preprocess, write_preprocessor
+from omnicompose.zoo.preprocessing import (
+    NUM_MEL_BINS,
+    Batch,
+    labels_of,
+    preprocess,
+    write_preprocessor,
+)
 from omnicompose.zoo.rendering import balanced_items, render_training
-from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS, Item, sample_item
+from omnicompose.zoo.still_lessons import NUM_PLACES, add_norms, fold_norms, still_batches
+from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS
 
-Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
-"""Labels `[N]` per slot, and preprocessed media `[N, ...]`."""
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many steps of it are done, and how many there are."""
 
@@ -95,10 +97,6 @@ SCHEDULES = {
     "video": Schedule(num_steps=300, learning_rate=1e-3),
 }
 """Stages by name; `still` and `motion` come before `video`."""
-STILL_GRIDS = (4, 2, 1, 1, 1, 1, 1, 1)
-"""Lessons of equal length: on a grid of how many pixels a still's digit stands."""
-NUM_PLACES = 8
-"""Rows and columns that a still's digit is to be found in."""
 POOL_SIZES = {"image": 16000, "audio": 6000, "video": 3840}
 """Media rendered and preprocessed once, then used again and again with other noise."""
 POOL_NOISE = 0.05
@@ -154,7 +152,7 @@ def train_encoder(
         _train_frames_then_motion(encoder, heads, pool, rng, progress)
     _train(encoder, heads, _pooled_batches(rng, pool, modality), modality, progress)
     if isinstance(encoder, ConvVideo):
-        _fold_norms(encoder.frames)
+        fold_norms(encoder.frames)
     write_encoder(folder, description, encoder, WEIGHTS_DTYPE)
     write_preprocessor(modality, folder)
     return measure(read_encoder(folder), heads.eval(), modality, library)
@@ -170,7 +168,7 @@ def measure(
     for start in range(0, len(media), 128):
         part = media[start : start + 128]
         raw = [decode(modality, medium.data) for medium in part]
-        labels = _labels([medium.item for medium in part])
+        labels = labels_of([medium.item for medium in part])
         for slot, logits in heads(encoder(preprocess(modality, raw))).items():
             right[slot] += (logits.argmax(dim=-1) == labels[slot]).tolist()
     return {slot: float(np.mean(hits)) for slot, hits in right.items()}
@@ -205,11 +203,6 @@ def _train(
         progress(stage, step + 1, schedule.num_steps)
 
 
-def _labels(items: Sequence[Item]) -> dict[str, torch.Tensor]:
-    slots = MODALITY_SLOTS[items[0].modality]
-    return {slot: torch.tensor([item[slot] for item in items]) for slot in slots}
-
-
 def _make_pool(rng: np.random.Generator, modality: str) -> Batch:
     """Media to train on again and again: to draw, speak or film takes longer than to learn."""
     items = list(balanced_items(rng, modality, POOL_SIZES[modality]))
@@ -217,7 +210,7 @@ def _make_pool(rng: np.random.Generator, modality: str) -> Batch:
     media = [
         preprocess(modality, [render_training(rng, item) for item in part]).half() for part in parts
     ]
-    return _labels(items), torch.cat(media)
+    return labels_of(items), torch.cat(media)
 
 
 def _pooled_batches(rng: np.random.Generator, pool: Batch, stage: str) -> Iterator[Batch]:
@@ -241,7 +234,7 @@ def _train_frames_then_motion(
 
     Whole clips from the start teach neither in any reasonable time.
     """
-    _add_norms(encoder.frames)
+    add_norms(encoder.frames)
     sizes = {slot: len(SLOTS[slot]) for slot in ("number", "size", "colour")}
     still_heads = Heads(sizes | {"row": NUM_PLACES, "column": NUM_PLACES}, encoder.feature_size)
     frame_parts: list[nn.Module] = [encoder.frames, encoder.place, encoder.content]
@@ -250,7 +243,14 @@ def _train_frames_then_motion(
     def features_of(frames: torch.Tensor) -> torch.Tensor:
         return encoder.frame_features(frames).unsqueeze(1)
 
-    _train(features_of, still_heads, _still_batches(rng), "still", progress, parameters)
+    _train(
+        features_of,
+        still_heads,
+        still_batches(rng, SCHEDULES["still"].num_steps, SCHEDULES["still"].batch_size),
+        "still",
+        progress,
+        parameters,
+    )
     pool = _frame_features(encoder, clips)
     motion = [*encoder.motion.parameters()]
     batches = _pooled_batches(rng, pool, "motion")
@@ -267,41 +267,3 @@ def _frame_features(encoder: ConvVideo, clips: Batch) -> Batch:
     ]
     encoder.train()
     return labels, torch.cat(parts)
-
-
-def _still_batches(rng: np.random.Generator) -> Iterator[Batch]:
-    """Fresh single frames whose digits leave an ever finer grid: at once anywhere is too hard."""
-    schedule, handwriting = SCHEDULES["still"], read_handwriting("train")
-    for step in itertools.count():
-        lesson = min(step * len(STILL_GRIDS) // schedule.num_steps, len(STILL_GRIDS) - 1)
-        items = [sample_item(rng, "video") for _ in range(schedule.batch_size)]
-        hands = [int(rng.choice(handwriting.indices_of(item["number"]))) for item in items]
-        drawn = [
-            draw_still(rng, item, vary_glyph(rng, handwriting.glyphs[hand]), STILL_GRIDS[lesson])
-            for item, hand in zip(items, hands, strict=True)
-        ]
-        centres = torch.tensor([centre for _, centre in drawn]) * NUM_PLACES // SIDE
-        places = {"row": centres[:, 0], "column": centres[:, 1]}
-        # Frames are preprocessed like pictures: the same side, rescaled to the same range.
-        yield _labels(items) | places, preprocess("image", [still for still, _ in drawn])
-
-
-def _add_norms(frames: FrameNet) -> None:
-    """Put a batch norm behind every convolution: without them the frame net hardly learns."""
-    layers: list[nn.Module] = []
-    for layer in frames.layers:
-        layers.append(layer)
-        if isinstance(layer, nn.Conv2d):
-            layers.append(nn.BatchNorm2d(layer.out_channels))
-    frames.layers = nn.Sequential(*layers)
-
-
-def _fold_norms(frames: FrameNet) -> None:
-    """Take the norms out again, each into the weights before it: what ships is convolutions."""
-    layers: list[nn.Module] = []
-    for layer in frames.eval().layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(cast(nn.Conv2d, layers[-1]), layer)
-        else:
-            layers.append(layer)
-    frames.layers = nn.Sequential(*layers)

@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from omnicompose.encoders.folder import read_encoder
+from omnicompose.encoders import make_encoder
+from omnicompose.encoders.folder import read_encoder, write_encoder
 from omnicompose.errors import MediaError
 from omnicompose.zoo import train_encoders
 from omnicompose.zoo.features import FeatureBank
 from omnicompose.zoo.media import LIBRARY_PATH, MediaLibrary, held_out_media
 from omnicompose.zoo.rendering import all_items
+from omnicompose.zoo.still_lessons import add_norms, fold_norms
 from omnicompose.zoo.train_encoders import DESCRIPTIONS, Schedule, train_encoder
 from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS, make_item
 
@@ -19,15 +22,31 @@ ASSETS = LIBRARY_PATH.parent.parent
 NUM_FEATURES = {"image": 16, "audio": 50, "video": 6}
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """The shipped encoders; that of images ships as the vision tower of zoo:llava."""
+    image = tmp_path_factory.mktemp("encoder-image")
+    tower = {
+        f"tower.{name.partition('vision_tower.')[2].removeprefix('vision_model.')}": tensor
+        for name, tensor in load_file(ASSETS / "llava" / "model.safetensors").items()
+        if "vision_tower." in name
+    }
+    encoder = make_encoder(DESCRIPTIONS["image"])
+    encoder.load_state_dict(tower)
+    write_encoder(image, DESCRIPTIONS["image"], encoder, torch.float16)
+    return {"image": image} | {name: ASSETS / f"encoder-{name}" for name in ("audio", "video")}
+
+
 @pytest.fixture(scope="module", params=NUM_FEATURES)
-def held_out(request, tmp_path_factory) -> FeatureBank:
-    modality = request.param
-    folder, cache = ASSETS / f"encoder-{modality}", tmp_path_factory.mktemp("cache")
-    bank = FeatureBank.make(modality, folder, split="held-out", cache=cache)
-    again = FeatureBank.make(modality, folder, split="held-out", cache=cache)
-    assert (again.items, again.clusters) == (bank.items, bank.clusters)
-    assert torch.equal(again.features, bank.features)
-    return bank
+def held_out(request, folders, tmp_path_factory) -> FeatureBank:
+    modality, cache = request.param, tmp_path_factory.mktemp("cache")
+    banks = [
+        FeatureBank.make(modality, folders[modality], split="held-out", cache=cache)
+        for _ in ("computed", "read")
+    ]
+    assert (banks[0].items, banks[0].clusters) == (banks[1].items, banks[1].clusters)
+    assert torch.equal(banks[0].features, banks[1].features)
+    return banks[1]
 
 
 def test_every_held_out_item_has_features_of_the_right_shape(held_out) -> None:
@@ -61,8 +80,8 @@ def test_choice_shows_the_item_and_a_missing_one_is_an_error() -> None:
         bank.choose(make_item("audio", number=2, level=0, pace=0), rng)
 
 
-def test_training_features_depend_on_the_seed_alone() -> None:
-    folder = ASSETS / "encoder-image"
+def test_training_features_depend_on_the_seed_alone(folders) -> None:
+    folder = folders["image"]
     one, two, other = (
         FeatureBank.make("image", folder, split="train", count=8, seed=seed) for seed in (1, 1, 2)
     )
@@ -73,13 +92,13 @@ def test_training_features_depend_on_the_seed_alone() -> None:
 
 def test_norms_fold_into_the_weights_without_changing_the_features() -> None:
     torch.manual_seed(0)
-    encoder = train_encoders.make_encoder(DESCRIPTIONS["video"])
-    train_encoders._add_norms(encoder.frames)
+    encoder = make_encoder(DESCRIPTIONS["video"])
+    add_norms(encoder.frames)
     clips = torch.randn(4, 6, 3, 32, 32)
     encoder.train()(clips)
     with torch.no_grad():
         expected = encoder.eval()(clips)
-        train_encoders._fold_norms(encoder.frames)
+        fold_norms(encoder.frames)
         torch.testing.assert_close(encoder(clips), expected)
 
 
@@ -108,7 +127,7 @@ def test_training_is_deterministic_and_writes_a_readable_folder(
     read_encoder(tmp_path / "one")
 
 
-def test_the_encoders_are_small() -> None:
-    for modality in NUM_FEATURES:
-        encoder = read_encoder(ASSETS / f"encoder-{modality}")
+def test_the_encoders_are_small(folders) -> None:
+    for folder in folders.values():
+        encoder = read_encoder(folder)
         assert sum(parameter.numel() for parameter in encoder.parameters()) <= 150_000
