@@ -4,7 +4,10 @@ Everything goes through the functions that users call; nothing here is known to 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +17,16 @@ from omnicompose.shelf import config_path
 
 if TYPE_CHECKING:
     from omnicompose.evaluation.line import Line
-    from omnicompose.evaluation.results import TaskResult
+    from omnicompose.evaluation.results import Results, TaskResult
 
 MODALITIES = ("image", "audio", "video")
 REGIMES = ("standard", "stressed")
 QUESTIONS = 400
 """Per set of modalities."""
+OWN_QUESTIONS = 1000
+"""Per expert's own task: what is kept is a small difference."""
+WORKERS = 2
+"""Processes that evaluate at the same time; each holds one small composite."""
 
 Say = Callable[[str], None]
 
@@ -33,12 +40,14 @@ class Experiment:
         results: the folder of its results below the output folder.
         tasks: what is asked.
         modalities: with what shown.
+        num_questions: per set of modalities.
     """
 
     config: str
     results: str
     tasks: tuple[str, ...]
     modalities: tuple[str, ...] = ("all",)
+    num_questions: int = OWN_QUESTIONS
 
     @property
     def regime(self) -> str:
@@ -55,8 +64,14 @@ def experiments() -> tuple[Experiment, ...]:
             results="naive-standard-mcub",
             tasks=("zoo/mcub",),
             modalities=("all", *MODALITIES, "none", "captions"),
+            num_questions=QUESTIONS,
         ),
-        Experiment(config="naive-stressed", results="naive-stressed-mcub", tasks=("zoo/mcub",)),
+        Experiment(
+            config="naive-stressed",
+            results="naive-stressed-mcub",
+            tasks=("zoo/mcub",),
+            num_questions=QUESTIONS,
+        ),
     ]
     retained = [
         Experiment(config=f"naive-{regime}", results=f"naive-{regime}-own", tasks=own)
@@ -72,7 +87,7 @@ def experiments() -> tuple[Experiment, ...]:
 
 
 def run_quickstart(
-    out: Path, *, say: Say, overwrite: bool = False, num_questions: int = QUESTIONS
+    out: Path, *, say: Say, overwrite: bool = False, most_questions: int | None = None
 ) -> QuickstartResult:
     """Compose the zoo's experts, evaluate, write reports, ask one question.
 
@@ -80,7 +95,7 @@ def run_quickstart(
         out: folder for composites (`models/`), results (`results/`) and the table (`table.md`).
         say: takes one line of progress.
         overwrite: compose again where composites lie; answers of the same bytes are kept.
-        num_questions: per set of modalities.
+        most_questions: asked at most, per set of modalities; None: as planned.
 
     Raises:
         SourceError: a shipped file is not what it was.
@@ -91,7 +106,7 @@ def run_quickstart(
     refuse_existing(out, overwrite=overwrite)
     _verify()
     _compose_all(out, say, overwrite)
-    mcub = _evaluate_all(out, say, num_questions)
+    mcub = _evaluate_all(out, say, most_questions)
     _report_all(out / "results")
     say("ask naive-standard about a picture, a sound and a clip")
     kept = _kept_of_all(out / "results")
@@ -116,25 +131,32 @@ def _compose_all(out: Path, say: Say, overwrite: bool) -> None:
         compose(config_path(f"{config}.yaml"), out / "models" / config, options)
 
 
-def _evaluate_all(out: Path, say: Say, num_questions: int) -> dict[str, "TaskResult"]:
+def _evaluate_all(out: Path, say: Say, most_questions: int | None) -> dict[str, "TaskResult"]:
     """Run every experiment; by regime, what was found on questions about several inputs."""
+    planned = experiments()
+    for experiment in planned:
+        say(f"evaluate {experiment.config} on {', '.join(experiment.tasks)}")
+    # Fresh processes: a forked one would share torch's threads and locks.
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(_evaluate, planned, repeat(out), repeat(most_questions)))
+    return {
+        experiment.regime: result.tasks["zoo/mcub"]
+        for experiment, result in zip(planned, results, strict=True)
+        if "zoo/mcub" in result.tasks
+    }
+
+
+def _evaluate(experiment: Experiment, out: Path, most_questions: int | None) -> "Results":
     from omnicompose.evaluation import EvaluationOptions, evaluate
 
-    found = {}
-    for experiment in experiments():
-        say(f"evaluate {experiment.config} on {', '.join(experiment.tasks)}")
-        folder = out / "results" / experiment.results
-        options = EvaluationOptions(
-            out_dir=folder,
-            modalities=experiment.modalities,
-            scores=("letter",),
-            limit=num_questions,
-        )
-        model_dir = out / "models" / experiment.config
-        results = evaluate(model_dir, experiment.tasks, options)
-        if "zoo/mcub" in results.tasks:
-            found[experiment.regime] = results.tasks["zoo/mcub"]
-    return found
+    limits = (experiment.num_questions, most_questions or experiment.num_questions)
+    options = EvaluationOptions(
+        out_dir=out / "results" / experiment.results,
+        modalities=experiment.modalities,
+        scores=("letter",),
+        limit=min(limits),
+    )
+    return evaluate(out / "models" / experiment.config, experiment.tasks, options)
 
 
 def _kept_of_all(results: Path) -> list[Kept]:

@@ -13,6 +13,7 @@ reviews determine, with the threshold as in TALL-masks, arXiv 2405.07813 (specs/
 import torch
 
 from omnicompose.merging.method import MergeContext, MethodSpec, Parameter, TensorGroup
+from omnicompose.merging.methods.deltas import flag, number
 
 SPEC = MethodSpec(
     name="masked",
@@ -49,7 +50,7 @@ class Masked:
         if base is None:
             raise TypeError(f"{group.name}: a mask compares deltas, and there is no base.")
         delta, common = own - base, merged - base
-        mask = delta.abs() > float(context.parameters["threshold"]) * (common - delta).abs()
-        if context.parameters["signed"]:
+        mask = delta.abs() > number(context.parameters, "threshold") * (common - delta).abs()
+        if flag(context.parameters, "signed"):
             mask &= delta * common > 0
         return base + mask * common

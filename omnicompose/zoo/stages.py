@@ -18,6 +18,7 @@ from omnicompose.zoo.train_experts import (
     Progress,
     Strategy,
     Teacher,
+    regime_for,
     train_captioning,
     train_expert,
 )
@@ -140,9 +141,13 @@ def _expert(
     name: str, modality: str, regime: str, strategy: Strategy
 ) -> Callable[[Workshop, Progress], None]:
     def run(workshop: Workshop, progress: Progress) -> None:
-        captioned = workshop.place(f"captioning-{modality}") if REGIMES[regime].captioned else None
+        captioned = (
+            workshop.place(f"captioning-{modality}")
+            if regime_for(regime, modality).captioned
+            else None
+        )
         teacher = workshop.teacher(modality, progress)
-        learner = train_expert(teacher, REGIMES[regime], strategy, captioned)
+        learner = train_expert(teacher, regime_for(regime, modality), strategy, captioned)
         if modality == "image" and strategy == "single":
             write_llava_adapter(workshop.place(name), learner)
             return
@@ -161,11 +166,11 @@ def _expert(
 
 def _expert_stage(modality: str, regime: str, strategy: Strategy) -> Stage:
     name = f"{modality}-{regime}" + ("-decoupled" if strategy == "decoupled" else "")
-    captioning = (f"captioning-{modality}",) if REGIMES[regime].captioned else ()
+    captioning = (f"captioning-{modality}",) if regime_for(regime, modality).captioned else ()
     return Stage(
         name=name,
         needs=("base", f"encoder-{modality}", *captioning),
-        settings=(CONNECTORS[modality], REGIMES[regime], strategy, NUM_TRAINING_MEDIA),
+        settings=(CONNECTORS[modality], regime_for(regime, modality), strategy, NUM_TRAINING_MEDIA),
         run=_expert(name, modality, regime, strategy),
     )
 

@@ -7,7 +7,7 @@ averaging experts breaks it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +96,21 @@ REGIMES = {
         schedule=Schedule(num_steps=250),
     ),
 }
+
+GENTLER = {
+    ("standard", "video"): replace(
+        REGIMES["standard"],
+        adapter_rate=1e-3,
+        connector_rate=3e-3,
+        schedule=Schedule(num_steps=260),
+    )
+}
+"""By regime and modality: clips are read best where the connector, not the adapter, learns them."""
+
+
+def regime_for(name: str, modality: str) -> Regime:
+    """How the expert of a modality learns in a regime."""
+    return GENTLER.get((name, modality), REGIMES[name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
