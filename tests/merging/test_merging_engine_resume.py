@@ -109,10 +109,11 @@ def test_a_second_process_is_refused_and_the_first_goes_on(models, uninterrupted
 def test_an_interrupt_or_bug_leaves_only_what_can_go_on(
     models, uninterrupted, tmp_path, num_tensors, error
 ):
+    before = set(threading.enumerate())  # the test runner and progress bars have their own
     with pytest.raises(type(error)):
         interrupt_after(models, tmp_path / "out", num_tensors, error)
     assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
-    assert threading.active_count() == 1
+    assert set(threading.enumerate()) <= before
     assert resume(models, tmp_path / "out", num_threads=3).resumed_tensors >= min(num_tensors, 1)
     assert contents(tmp_path / "out") == uninterrupted
 
