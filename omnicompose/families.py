@@ -111,14 +111,16 @@ class Family:
         """Every tensor name with its part, by the first layout that explains them all.
 
         Raises:
-            SourceError: no layout explains all names; the message names the first unexplained.
+            SourceError: no layout explains all names, or two names are one tensor of a part.
         """
         misfits: list[str] = []
         for layout in self.layouts:
             located = {name: _apply(layout, name) for name in names}
             misfit = next((name for name, part in located.items() if part is None), None)
             if misfit is None:
-                return {name: part for name, part in located.items() if part is not None}
+                found = {name: part for name, part in located.items() if part is not None}
+                self._check_one_to_one(found)
+                return found
             misfits.append(misfit)
         raise SourceError(
             f"{self.architecture}: tensor {misfits[0]!r} is in no known layout of this "
@@ -126,6 +128,17 @@ class Family:
             + " or ".join("/".join(rule.prefix for rule in layout) for layout in self.layouts)
             + ". Check the checkpoint, or add the layout to omnicompose/families.py."
         )
+
+    def _check_one_to_one(self, located: Mapping[str, PartName]) -> None:
+        owners: dict[PartName, str] = {}
+        for name, part in located.items():
+            if part in owners:
+                raise SourceError(
+                    f"{self.architecture}: tensors {owners[part]!r} and {name!r} are both "
+                    f"{part.name!r} of one part. Expected each tensor once; remove the one that "
+                    "does not belong."
+                )
+            owners[part] = name
 
 
 def _apply(layout: tuple[Rule, ...], name: str) -> PartName | None:

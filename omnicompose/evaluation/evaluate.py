@@ -130,5 +130,5 @@ def _check_errors(results: Results, options: EvaluationOptions) -> None:
         raise EvaluationError(
             f"{options.out_dir}: {results.num_errors} questions could not be asked because their "
             f"media cannot be read (allowed: {options.allow_errors}). The lines with an error in "
-            "samples_*.jsonl name the files; mend them and run again, or pass --allow_errors."
+            "samples_*.jsonl name the files; mend them and run again, or pass --allow-errors."
         )

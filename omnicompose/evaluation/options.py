@@ -52,7 +52,7 @@ class EvaluationOptions:
             *_not_among("dtype", (self.dtype,), DTYPES),
             *_below("--limit", 1 if self.limit is None else self.limit, 1),
             *_below("--batch_size", self.batch_size, 1),
-            *_below("--allow_errors", self.allow_errors, 0),
+            *_below("--allow-errors", self.allow_errors, 0),
             *_below("--seed", self.seed, 0),
         ]
         if problems:

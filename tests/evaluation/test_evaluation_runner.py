@@ -296,7 +296,7 @@ def test_ids_must_be_unique_and_there_must_be_some(tmp_path: Path) -> None:
         ({"dtype": "int8"}, "dtype: found 'int8'"),
         ({"limit": 0}, "--limit: found 0, expected 1 or more"),
         ({"batch_size": 0, "seed": -1}, "--batch_size: found 0.*; --seed: found -1"),
-        ({"allow_errors": -1}, "--allow_errors: found -1"),
+        ({"allow_errors": -1}, "--allow-errors: found -1"),
         ({"modalities": ("smell",)}, "'smell' is not a set of modalities"),
     ],
 )

@@ -68,7 +68,7 @@ def test_nan_and_infinities_are_refused_with_file_tensor_and_index(tmp_path, bad
     options = {"tile_elements": tile_elements}
     message = refuse(tmp_path, job, rf"tensor 't': found {bad} at index \[1, 2\]", **options)
     assert message.startswith(str(tmp_path / "e.safetensors"))
-    assert "--allow-nonfinite" in message
+    assert "allow_nonfinite: true" in message
     run_merge([job], tmp_path / "out", EngineOptions(allow_nonfinite=True, **options))
     written = load_file(tmp_path / "out" / "model.safetensors")["out.t"]
     assert not torch.isfinite(written[1, 2])

@@ -178,6 +178,18 @@ def test_a_tensor_of_no_known_layout_is_refused_by_name(tiny: Path, tmp_path: Pa
         plan_of(tiny, f"experts: {{image: {{source: {folder}}}}}\n")
 
 
+def test_one_tensor_under_two_names_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "llava"
+    shutil.copytree(tiny / "llava", folder)
+    tensors = load_file(folder / "model.safetensors")
+    bias = "vision_tower.post_layernorm.bias"
+    older = bias.replace("vision_tower.", "vision_tower.vision_model.")
+    tensors[older] = tensors[bias].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SourceError, match=r"are both 'tower\.post_layernorm\.bias' of one part"):
+        plan_of(tiny, f"experts: {{image: {{source: {folder}}}}}\n")
+
+
 def test_an_unknown_architecture_is_refused_with_those_known(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "llava"
     shutil.copytree(tiny / "llava", folder)
