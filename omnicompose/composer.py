@@ -1,54 +1,16 @@
 """The story in one screen: read the recipe, open the experts, plan, merge, assemble, write."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.assembly import check_loads, composite_config, write_model_files
-from omnicompose.export import FileRecord, Manifest, hash_folder, refuse_existing
-from omnicompose.merging.engine import run_merge
-from omnicompose.merging.options import EngineOptions, MergeResult, Report
+from omnicompose.composer_build import ComposeOptions, ComposeResult, Work, build
+from omnicompose.export import refuse_existing
+from omnicompose.merging.options import Report
 from omnicompose.model_card import write_model_card
-from omnicompose.plan import CompositePlan, make_plan
+from omnicompose.plan import make_plan
 from omnicompose.recipe import read_compose_recipe
-from omnicompose.tensors.journal import JOURNAL_NAME
 
-DEFAULT_MEMORY_BYTES = 2 * 1024**3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeOptions:
-    """How a composite is built; none of it changes a byte of the result.
-
-    Attributes:
-        resume: go on with an interrupted run of the same plan.
-        overwrite: replace an output folder that exists.
-        memory_bytes: hard limit of the engine's buffers.
-        device: where the arithmetic runs.
-    """
-
-    resume: bool = False
-    overwrite: bool = False
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    device: str = "cpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeResult:
-    """What was written.
-
-    Attributes:
-        out: the finished folder.
-        manifest: what it is made of.
-        seconds: wall time of the merge.
-        bytes_written: of tensors.
-        peak_buffer_bytes: most memory that the engine's buffers held.
-    """
-
-    out: Path
-    manifest: Manifest
-    seconds: float
-    bytes_written: int
-    peak_buffer_bytes: int
+__all__ = ["ComposeOptions", "ComposeResult", "compose"]
 
 
 def compose(
@@ -73,64 +35,21 @@ def compose(
         ExportError: the output folder exists.
     """
     options = options or ComposeOptions()
-    recipe = read_compose_recipe(recipe_path)
+    recipe = options.permit(read_compose_recipe(recipe_path))
     refuse_existing(out, overwrite=options.overwrite)
     plan = make_plan(recipe)
     config = composite_config(plan)
     check_loads(config, plan)
-    manifests: list[Manifest] = []
 
-    def assemble(folder: Path, result: MergeResult) -> None:
+    def write_files(folder: Path) -> None:
         write_model_files(config, plan, folder)
         write_model_card(plan, folder)
-        manifests.append(write_manifest(plan, folder, result))
 
-    result = run_merge(plan.plan.jobs, out, engine_options(plan, options), report, assemble)
-    return ComposeResult(
-        out=out,
-        manifest=manifests[0],
-        seconds=result.seconds,
-        bytes_written=result.bytes_written,
-        peak_buffer_bytes=result.peak_buffer_bytes,
-    )
-
-
-def engine_options(plan: CompositePlan, options: ComposeOptions) -> EngineOptions:
-    """The engine's options: the caller's, with what the recipe says about files and values."""
-    recipe = plan.setting.recipe
-    return EngineOptions(
-        memory_bytes=options.memory_bytes,
-        device=options.device,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        shard_bytes=recipe.shard_size,
-        allow_nonfinite=recipe.allow_nonfinite,
-    )
-
-
-def write_manifest(plan: CompositePlan, folder: Path, result: MergeResult) -> Manifest:
-    """Hash every input and every file of `folder`, and write the manifest beside them."""
-    weights = [
-        FileRecord(path=file.name, num_bytes=file.num_bytes, sha256=file.sha256)
-        for file in result.files
-    ]
-    manifest = Manifest(
+    work = Work(
         kind="composite",
-        recipe=plan.setting.recipe.model_dump(mode="json"),
-        plan_sha256=plan.plan.digest(),
-        inputs=tuple(
-            record
-            for label, source in plan.setting.folders().items()
-            for record in hash_folder(source, "*.safetensors", label)
-        ),
-        outputs=(*weights, *other_files(folder, {record.path for record in weights})),
+        recipe=recipe,
+        plan=plan.plan,
+        folders=plan.setting.folders(),
         facts=plan.facts(),
     )
-    manifest.write(folder)
-    return manifest
-
-
-def other_files(folder: Path, weights: set[str]) -> list[FileRecord]:
-    """Records of what was assembled beside the weights; the engine's journal will be gone."""
-    hidden = weights | {JOURNAL_NAME}
-    return [record for record in hash_folder(folder, "*") if record.path not in hidden]
+    return build(work, out, options, report, write_files)

@@ -119,17 +119,20 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def hash_folder(folder: Path, pattern: str, label: str = "") -> tuple[FileRecord, ...]:
+def hash_folder(
+    folder: Path, suffixes: tuple[str, ...] = ("",), label: str = ""
+) -> tuple[FileRecord, ...]:
     """Records of the files in and below a folder, hashed two at a time, sorted by name.
 
     Args:
         folder: where they lie, or one file.
-        pattern: which of them.
+        suffixes: how the names of those wanted end; by default all.
         label: goes before their names, so that records name no place on this machine.
     """
     single = folder.is_file()
     root = folder.parent if single else folder
-    paths = [folder] if single else sorted(p for p in folder.rglob(pattern) if p.is_file())
+    every = [folder] if single else sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in every if path.name.endswith(suffixes)]
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(lambda path: _record(path, root, label), paths))
 

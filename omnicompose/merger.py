@@ -4,10 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from omnicompose.composer import ComposeOptions, ComposeResult, other_files
-from omnicompose.export import FileRecord, Manifest, hash_folder, refuse_existing
-from omnicompose.merging.engine import run_merge
-from omnicompose.merging.options import EngineOptions, MergeResult, Report
+from omnicompose.composer_build import ComposeOptions, ComposeResult, Work, build
+from omnicompose.export import refuse_existing
+from omnicompose.merging.options import Report
 from omnicompose.plan.merge_plan import MergePlan, make_merge_plan
 from omnicompose.recipe import read_merge_recipe
 
@@ -25,6 +24,12 @@ def merge(
 
     Configuration, tokenizer and processor are the base's, or the first model's without a base.
 
+    Args:
+        recipe_path: a YAML file.
+        out: the folder to make.
+        options: how to build.
+        report: called with the progress of the merge.
+
     Raises:
         RecipeError: the recipe is malformed.
         SourceError: a model cannot be opened.
@@ -34,22 +39,20 @@ def merge(
     """
     options = options or ComposeOptions()
     refuse_existing(out, overwrite=options.overwrite)
-    plan = make_merge_plan(read_merge_recipe(recipe_path))
-    manifests: list[Manifest] = []
+    plan = make_merge_plan(options.permit(read_merge_recipe(recipe_path)))
 
-    def assemble(folder: Path, result: MergeResult) -> None:
+    def write_files(folder: Path) -> None:
         if plan.recipe.layout == "model":
             copy_model_files(plan, folder)
-        manifests.append(_write_manifest(plan, folder, result))
 
-    result = run_merge(plan.plan.jobs, out, _engine_options(plan, options), report, assemble)
-    return ComposeResult(
-        out=out,
-        manifest=manifests[0],
-        seconds=result.seconds,
-        bytes_written=result.bytes_written,
-        peak_buffer_bytes=result.peak_buffer_bytes,
+    work = Work(
+        kind="merge",
+        recipe=plan.recipe,
+        plan=plan.plan,
+        folders=plan.folders(),
+        facts=plan.facts(),
     )
+    return build(work, out, options, report, write_files)
 
 
 def copy_model_files(plan: MergePlan, folder: Path) -> None:
@@ -66,35 +69,3 @@ def _set_dtype(path: Path, dtype: str) -> None:
     # transformers before 5 wrote `torch_dtype`.
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = dtype
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _engine_options(plan: MergePlan, options: ComposeOptions) -> EngineOptions:
-    return EngineOptions(
-        memory_bytes=options.memory_bytes,
-        device=options.device,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        shard_bytes=plan.recipe.shard_size,
-        allow_nonfinite=plan.recipe.allow_nonfinite,
-    )
-
-
-def _write_manifest(plan: MergePlan, folder: Path, result: MergeResult) -> Manifest:
-    weights = [
-        FileRecord(path=file.name, num_bytes=file.num_bytes, sha256=file.sha256)
-        for file in result.files
-    ]
-    manifest = Manifest(
-        kind="merge",
-        recipe=plan.recipe.model_dump(mode="json"),
-        plan_sha256=plan.plan.digest(),
-        inputs=tuple(
-            record
-            for label, source in plan.folders().items()
-            for record in hash_folder(source, "*.safetensors", label)
-        ),
-        outputs=(*weights, *other_files(folder, {record.path for record in weights})),
-        facts=plan.facts(),
-    )
-    manifest.write(folder)
-    return manifest

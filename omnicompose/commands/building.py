@@ -3,10 +3,14 @@
 Heavy modules are imported inside the commands, after everything that can be checked without them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omnicompose.commands.options import (
     DEFAULT_MEMORY,
+    AllowNonfinite,
+    AllowPickle,
     AsJson,
     Device,
     Memory,
@@ -19,6 +23,12 @@ from omnicompose.commands.options import (
 from omnicompose.commands.output import say, show, show_json
 from omnicompose.commands.progress import merge_progress
 
+if TYPE_CHECKING:
+    from omnicompose.composer import ComposeOptions, ComposeResult
+    from omnicompose.merging.options import Report
+
+    Builder = Callable[[Path, Path, ComposeOptions, Report], ComposeResult]
+
 
 def quickstart(out: Out = Path("quickstart"), overwrite: Overwrite = False) -> None:
     """Compose the zoo's experts, evaluate them together and alone, and show the table."""
@@ -27,14 +37,20 @@ def quickstart(out: Out = Path("quickstart"), overwrite: Overwrite = False) -> N
     show(run_quickstart(out, say=say, overwrite=overwrite).render())
 
 
-def plan(recipe: RecipeFile, as_json: AsJson = False) -> None:
+def plan(recipe: RecipeFile, as_json: AsJson = False, allow_pickle: AllowPickle = False) -> None:
     """Show what becomes of every tensor, before any is read."""
     from omnicompose.recipe import ComposeRecipe, read_recipe
 
     asked = read_recipe(recipe)  # before the heavy imports: mistakes show at once
+    from omnicompose.composer_build import ComposeOptions
     from omnicompose.plan import make_merge_plan, make_plan, render_plan
 
-    decided = make_plan(asked) if isinstance(asked, ComposeRecipe) else make_merge_plan(asked)
+    options = ComposeOptions(allow_pickle=allow_pickle)
+    decided = (
+        make_plan(options.permit(asked))
+        if isinstance(asked, ComposeRecipe)
+        else make_merge_plan(options.permit(asked))
+    )
     show_json(decided.to_json()) if as_json else show(render_plan(decided))
 
 
@@ -45,6 +61,8 @@ def compose(
     overwrite: Overwrite = False,
     memory: Memory = DEFAULT_MEMORY,
     device: Device = "cpu",
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
 ) -> None:
     """Build the composite that RECIPE describes."""
     from omnicompose.export import refuse_existing
@@ -56,10 +74,15 @@ def compose(
     from omnicompose.composer import ComposeOptions
     from omnicompose.composer import compose as build
 
-    options = ComposeOptions(resume=resume, overwrite=overwrite, memory_bytes=memory, device=device)
-    with merge_progress() as report:
-        result = build(recipe, out, options, report)
-    say(f"{out}: {result.bytes_written / 1e6:,.1f} MB in {result.seconds:.1f} s.")
+    options = ComposeOptions(
+        resume=resume,
+        overwrite=overwrite,
+        memory_bytes=memory,
+        device=device,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
+    )
+    _build(build, recipe, out, options)
 
 
 def merge(
@@ -69,6 +92,8 @@ def merge(
     overwrite: Overwrite = False,
     memory: Memory = DEFAULT_MEMORY,
     device: Device = "cpu",
+    allow_pickle: AllowPickle = False,
+    allow_nonfinite: AllowNonfinite = False,
 ) -> None:
     """Merge the models that RECIPE names: one architecture, or any safetensors."""
     from omnicompose.export import refuse_existing
@@ -80,7 +105,19 @@ def merge(
     from omnicompose.composer import ComposeOptions
     from omnicompose.merger import merge as build
 
-    options = ComposeOptions(resume=resume, overwrite=overwrite, memory_bytes=memory, device=device)
+    options = ComposeOptions(
+        resume=resume,
+        overwrite=overwrite,
+        memory_bytes=memory,
+        device=device,
+        allow_pickle=allow_pickle,
+        allow_nonfinite=allow_nonfinite,
+    )
+    _build(build, recipe, out, options)
+
+
+def _build(build: "Builder", recipe: Path, out: Path, options: "ComposeOptions") -> None:
+    """Run `compose` or `merge` under a progress bar, and say what was written."""
     with merge_progress() as report:
         result = build(recipe, out, options, report)
     say(f"{out}: {result.bytes_written / 1e6:,.1f} MB in {result.seconds:.1f} s.")

@@ -30,6 +30,12 @@ Memory = Annotated[
     ),
 ]
 DEFAULT_MEMORY = 2 * 1024**3
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read .bin weights too; no code in them is run.")
+]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Let NaN and infinite weights pass.")
+]
 MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
 
 Tasks = Annotated[str, typer.Option(help="Names joined by commas; `list` lists them.")]

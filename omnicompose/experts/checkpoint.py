@@ -8,7 +8,7 @@ from omnicompose.errors import SourceError
 from omnicompose.experts.config import dig, dig_mapping, read_model_config
 from omnicompose.experts.expert import Backbone, Module, Origin, Weights
 from omnicompose.families import FAMILIES, Family, ModuleMap, PartKind, PartName
-from omnicompose.tensors.checkpoint import open_safetensors
+from omnicompose.tensors.opening import open_weights
 from omnicompose.tensors.selected import SelectedSource
 from omnicompose.tensors.source import TensorSource
 
@@ -89,7 +89,7 @@ def renamed_weights(checkpoint: Checkpoint, names: Mapping[str, str]) -> Weights
     )
 
 
-def open_checkpoint(label: str, folder: Path) -> Checkpoint:
+def open_checkpoint(label: str, folder: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """Open a transformers checkpoint without reading weights.
 
     Raises:
@@ -97,7 +97,7 @@ def open_checkpoint(label: str, folder: Path) -> Checkpoint:
     """
     config = read_model_config(folder)
     family = family_of(label, config)
-    source = open_safetensors(folder, label)
+    source = open_weights(folder, label, allow_pickle=allow_pickle)
     return Checkpoint(
         label=label,
         folder=folder,

@@ -9,13 +9,15 @@ from omnicompose.tensors.adapter import LoraAdapter, open_lora
 from omnicompose.tensors.patched import PatchedSource
 
 
-def open_adapter(folder: Path, label: str) -> tuple[LoraAdapter, frozenset[Origin]]:
+def open_adapter(
+    folder: Path, label: str, *, allow_pickle: bool = False
+) -> tuple[LoraAdapter, frozenset[Origin]]:
     """A PEFT LoRA folder and the tensors in it.
 
     Raises:
         SourceError: no adapter, or one that is not a sum of products.
     """
-    adapter = open_lora(folder, label=label)
+    adapter = open_lora(folder, label=label, allow_pickle=allow_pickle)
     return adapter, frozenset(Origin(label=label, name=name) for name in adapter.weights.infos())
 
 

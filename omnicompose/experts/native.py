@@ -11,13 +11,13 @@ from omnicompose.tensors.adapter import LoraAdapter
 from omnicompose.tensors.selected import SelectedSource
 
 
-def open_native(modality: str, label: str, folder: Path) -> Expert:
+def open_native(modality: str, label: str, folder: Path, *, allow_pickle: bool = False) -> Expert:
     """A whole multimodal checkpoint.
 
     Raises:
         SourceError: it cannot be opened, or lacks the modality.
     """
-    checkpoint = open_checkpoint(label, folder)
+    checkpoint = open_checkpoint(label, folder, allow_pickle=allow_pickle)
     backbone = checkpoint.backbone()
     return Expert(
         modality=modality,
@@ -34,13 +34,15 @@ def open_native(modality: str, label: str, folder: Path) -> Expert:
     )
 
 
-def open_adapted(modality: str, host: Checkpoint, label: str, folder: Path) -> Expert:
+def open_adapted(
+    modality: str, host: Checkpoint, label: str, folder: Path, *, allow_pickle: bool = False
+) -> Expert:
     """A PEFT LoRA (with `modules_to_save`) on a multimodal checkpoint.
 
     Raises:
         SourceError: the adapter does not fit the checkpoint, or it lacks the modality.
     """
-    adapter, inventory = open_adapter(folder, label)
+    adapter, inventory = open_adapter(folder, label, allow_pickle=allow_pickle)
     names = host.family.locate([*adapter.deltas, *adapter.replacements])
     backbone = adapt(host.part("backbone"), _inside(adapter, names, "backbone"))
     return Expert(

@@ -15,14 +15,14 @@ from omnicompose.tensors.adapter_config import read_lora_settings
 CONFIG_FILE = "config.json"
 
 
-def open_base(source: Source) -> Base:
+def open_base(source: Source, *, allow_pickle: bool = False) -> Base:
     """The plain language model that the experts descend from.
 
     Raises:
         SourceError: it cannot be opened, or it is not a plain language model.
     """
-    folder = resolve(source)
-    checkpoint = open_checkpoint(source.text, folder)
+    folder = resolve(source, allow_pickle=allow_pickle)
+    checkpoint = open_checkpoint(source.text, folder, allow_pickle=allow_pickle)
     if checkpoint.family.text_config:
         raise SourceError(
             f"{source}: {checkpoint.family.architecture} is a multimodal model; the base must be "
@@ -38,32 +38,52 @@ def open_base(source: Source) -> Base:
 
 
 def open_expert(
-    modality: str, source: Source, base: Base, *, allow_different_base: bool = False
+    modality: str,
+    source: Source,
+    base: Base,
+    *,
+    allow_different_base: bool = False,
+    allow_pickle: bool = False,
 ) -> Expert:
     """An expert: our own format, a whole multimodal checkpoint, or a PEFT LoRA on one.
+
+    Args:
+        modality: what it understands beside text.
+        source: as the recipe names it.
+        base: of the composite.
+        allow_different_base: accept an expert that names another base.
+        allow_pickle: read tensors from pickled weights too.
 
     Raises:
         SourceError: it is none of these, or it does not fit.
     """
-    folder = resolve(source)
+    folder = resolve(source, allow_pickle=allow_pickle)
     if source.adapter is not None:
-        host = open_checkpoint(source.text.split("+")[0].strip(), folder)
-        return open_adapted(modality, host, source.adapter.text, resolve(source.adapter))
+        name = source.text.split("+")[0].strip()
+        host = open_checkpoint(name, folder, allow_pickle=allow_pickle)
+        place = resolve(source.adapter, allow_pickle=allow_pickle)
+        return open_adapted(modality, host, source.adapter.text, place, allow_pickle=allow_pickle)
     if (folder / EXPERT_FILE).is_file():
         return open_own(
-            modality, source.text, folder, base, allow_different_base=allow_different_base
+            modality,
+            source.text,
+            folder,
+            base,
+            allow_different_base=allow_different_base,
+            allow_pickle=allow_pickle,
         )
     if (folder / ADAPTER_FILE).is_file():
-        return open_adapted(modality, host_of(source.text, folder), source.text, folder)
+        host = host_of(source.text, folder, allow_pickle=allow_pickle)
+        return open_adapted(modality, host, source.text, folder, allow_pickle=allow_pickle)
     if (folder / CONFIG_FILE).is_file():
-        return open_native(modality, source.text, folder)
+        return open_native(modality, source.text, folder, allow_pickle=allow_pickle)
     raise SourceError(
         f"{source}: found none of {EXPERT_FILE}, {ADAPTER_FILE}, {CONFIG_FILE} in {folder}. "
         "Expected an expert folder, a PEFT adapter or a transformers checkpoint."
     )
 
 
-def host_of(label: str, folder: Path) -> Checkpoint:
+def host_of(label: str, folder: Path, *, allow_pickle: bool = False) -> Checkpoint:
     """The checkpoint that an adapter folder names as its base.
 
     Raises:
@@ -74,5 +94,5 @@ def host_of(label: str, folder: Path) -> Checkpoint:
         raise SourceError(
             f"{label}: adapter_config.json names no base model. Write the source as 'base+adapter'."
         )
-    source, place = resolve_text(named, folder)
-    return open_checkpoint(source.text, place)
+    source, place = resolve_text(named, folder, allow_pickle=allow_pickle)
+    return open_checkpoint(source.text, place, allow_pickle=allow_pickle)

@@ -17,6 +17,7 @@ from omnicompose.experts.expert import Backbone, Base, Expert, Module, Origin, W
 from omnicompose.experts.lineage import compare_weights
 from omnicompose.experts.low_rank import adapt, open_adapter
 from omnicompose.experts.resolve import resolve_text
+from omnicompose.tensors.adapter import LoraAdapter
 from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.selected import SelectedSource
 
@@ -52,9 +53,23 @@ class ExpertFile(BaseModel):
 
 
 def open_own(
-    modality: str, label: str, folder: Path, base: Base, *, allow_different_base: bool = False
+    modality: str,
+    label: str,
+    folder: Path,
+    base: Base,
+    *,
+    allow_different_base: bool = False,
+    allow_pickle: bool = False,
 ) -> Expert:
     """Open an expert folder of our own format; its LoRAs are laid over `base`.
+
+    Args:
+        modality: what the recipe lists it under.
+        label: how the recipe names it.
+        folder: where it lies.
+        base: of the composite.
+        allow_different_base: accept an expert that names another base.
+        allow_pickle: read tensors from pickled adapters and encoders too.
 
     Raises:
         SourceError: expert.json is malformed, the modality is another one, a part is missing, or
@@ -68,8 +83,10 @@ def open_own(
         )
     if not allow_different_base:
         _check_base(file.base, label, folder, base)
-    text, own, adapters = _open_backbones(file, label, folder, base)
-    encoder, preprocessor, encoder_folders, encoder_inventory = _open_encoder(file, label, folder)
+    text, own, adapters = _open_backbones(file, label, folder, base, allow_pickle=allow_pickle)
+    encoder, preprocessor, encoder_folders, encoder_inventory = _open_encoder(
+        file, label, folder, allow_pickle=allow_pickle
+    )
     connector, affixes, connector_inventory = _open_connector(file, label, folder)
     return Expert(
         modality=modality,
@@ -120,31 +137,34 @@ def _check_base(declared: str, label: str, folder: Path, base: Base) -> None:
 
 
 def _open_backbones(
-    file: ExpertFile, label: str, folder: Path, base: Base
+    file: ExpertFile, label: str, folder: Path, base: Base, *, allow_pickle: bool
 ) -> tuple[Backbone, Backbone, frozenset[Origin]]:
+    def opened(part: str) -> tuple[LoraAdapter, frozenset[Origin]]:
+        return open_adapter(folder / part, f"{label}/{part}", allow_pickle=allow_pickle)
+
     if file.strategy == "single":
-        adapter, inventory = open_adapter(folder / "adapter", f"{label}/adapter")
+        adapter, inventory = opened("adapter")
         backbone = adapt(base.weights, adapter)
         return backbone, backbone, inventory
-    text, text_inventory = open_adapter(folder / "text", f"{label}/text")
-    own, own_inventory = open_adapter(folder / "modality", f"{label}/modality")
+    text, text_inventory = opened("text")
+    own, own_inventory = opened("modality")
     return adapt(base.weights, text), adapt(base.weights, own), text_inventory | own_inventory
 
 
 def _open_encoder(
-    file: ExpertFile, label: str, folder: Path
+    file: ExpertFile, label: str, folder: Path, *, allow_pickle: bool
 ) -> tuple[Module, Path, dict[str, Path], frozenset[Origin]]:
     if file.encoder.source is None:
         name, place = f"{label}/encoder", folder / "encoder"
     else:
-        source, place = resolve_text(file.encoder.source, folder)
+        source, place = resolve_text(file.encoder.source, folder, allow_pickle=allow_pickle)
         name = source.text
     config = read_json(place / "config.json")
     if "encoder_type" in config:
         module, inventory = _open_encoder_folder(file, name, place, config)
     else:
         # The encoder inside a multimodal checkpoint, such as LLaVA's vision tower.
-        checkpoint = open_checkpoint(name, place)
+        checkpoint = open_checkpoint(name, place, allow_pickle=allow_pickle)
         module, inventory = checkpoint.encoder(file.modality), checkpoint.inventory
     if module.type != file.encoder.type:
         raise SourceError(

@@ -31,7 +31,8 @@ def check_finite(values: torch.Tensor, info: TensorInfo, where: str, start: int)
     raise MergeError(
         f"{where}: tensor '{info.name}': found {float(values[first])} at index "
         f"{index_in(info.shape, start + first)}; expected finite numbers. "
-        "Mend the input or the parameters, or set `allow_nonfinite: true` in the recipe."
+        "Mend the input or the parameters, or let them pass with `allow_nonfinite: true` "
+        "(--allow-nonfinite)."
     )
 
 

@@ -89,9 +89,15 @@ def make_plan(recipe: ComposeRecipe) -> CompositePlan:
 
 
 def _setting(recipe: ComposeRecipe) -> Setting:
-    base = open_base(recipe.base)
+    base = open_base(recipe.base, allow_pickle=recipe.allow_pickle)
     experts = tuple(
-        open_expert(modality, expert.source, base, allow_different_base=recipe.allow_different_base)
+        open_expert(
+            modality,
+            expert.source,
+            base,
+            allow_different_base=recipe.allow_different_base,
+            allow_pickle=recipe.allow_pickle,
+        )
         for modality, expert in recipe.experts.items()
     )
     check_experts(base, experts, allow_different_base=recipe.allow_different_base)

@@ -13,7 +13,7 @@ from omnicompose.plan.participant import Key, Participant, open_participant
 from omnicompose.plan.plan import Entry, Plan
 from omnicompose.plan.treatment import Treatment, coefficient, treatment_of
 from omnicompose.recipe import MergeRecipe, TextMerge
-from omnicompose.recipe_values import Weight
+from omnicompose.recipe_values import Source, Weight
 from omnicompose.tensors.source import TensorInfo
 
 HEAD = "lm_head.weight"
@@ -93,9 +93,13 @@ def make_merge_plan(recipe: MergeRecipe) -> MergePlan:
             "vocabulary: union is not available for merges yet; expected `base`. Models with more "
             "tokens than the base keep only its rows: set `roles: {embedding: base, head: base}`."
         )
-    raw = recipe.layout == "raw"
-    base = open_participant(recipe.base, raw=raw) if recipe.base else None
-    models = tuple(open_participant(model.source, raw=raw) for model in recipe.models)
+
+    def opened(source: Source) -> Participant:
+        raw = recipe.layout == "raw"
+        return open_participant(source, raw=raw, allow_pickle=recipe.allow_pickle)
+
+    base = opened(recipe.base) if recipe.base else None
+    models = tuple(opened(model.source) for model in recipe.models)
     donor = base or models[0]
     layers = [key.layer for key in donor.keys.values() if key.layer is not None]
     ground = _Ground(

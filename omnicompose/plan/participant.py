@@ -14,7 +14,7 @@ from omnicompose.experts.resolve import resolve
 from omnicompose.families import FAMILIES, PartName, Role, layer_of, role_of
 from omnicompose.recipe_values import Source
 from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
-from omnicompose.tensors.checkpoint import open_safetensors
+from omnicompose.tensors.opening import open_weights
 from omnicompose.tensors.selected import SelectedSource
 
 
@@ -70,27 +70,35 @@ class Participant:
         return {key: name for name, key in self.keys.items()}
 
 
-def open_participant(source: Source, *, raw: bool) -> Participant:
-    """Open a model, a model with a LoRA, or raw safetensors.
+def open_participant(source: Source, *, raw: bool, allow_pickle: bool = False) -> Participant:
+    """Open a model, a model with a LoRA, or raw tensors.
+
+    Args:
+        source: as the recipe names it.
+        raw: tensors by name, whatever they belong to.
+        allow_pickle: read tensors from pickled weights too.
 
     Raises:
         SourceError: it cannot be opened.
     """
     if raw:
-        return _open_raw(source)
-    folder = resolve(source)
+        return _open_raw(source, allow_pickle=allow_pickle)
+    folder = resolve(source, allow_pickle=allow_pickle)
     if source.adapter is not None:
         host = source.text.split("+")[0].strip()
-        return _open_adapted(host, folder, source.adapter.text, resolve(source.adapter))
+        place = resolve(source.adapter, allow_pickle=allow_pickle)
+        return _open_adapted(host, folder, source.adapter.text, place, allow_pickle=allow_pickle)
     if (folder / ADAPTER_FILE).is_file():
-        checkpoint = host_of(source.text, folder)
-        return _open_adapted(checkpoint.label, checkpoint.folder, source.text, folder)
-    return _open_model(source.text, folder)
+        checkpoint = host_of(source.text, folder, allow_pickle=allow_pickle)
+        label, place = checkpoint.label, checkpoint.folder
+        return _open_adapted(label, place, source.text, folder, allow_pickle=allow_pickle)
+    return _open_model(source.text, folder, allow_pickle=allow_pickle)
 
 
-def _open_raw(source: Source) -> Participant:
-    path = Path(source.location) if source.kind == "path" else resolve(source)
-    opened = open_safetensors(path, source.text)
+def _open_raw(source: Source, *, allow_pickle: bool) -> Participant:
+    is_path = source.kind == "path"
+    path = Path(source.location) if is_path else resolve(source, allow_pickle=allow_pickle)
+    opened = open_weights(path, source.text, allow_pickle=allow_pickle)
     names = list(opened.infos())
     return Participant(
         label=source.text,
@@ -103,9 +111,9 @@ def _open_raw(source: Source) -> Participant:
     )
 
 
-def _open_model(label: str, folder: Path) -> Participant:
+def _open_model(label: str, folder: Path, *, allow_pickle: bool) -> Participant:
     config = read_json(folder / "config.json")
-    source = open_safetensors(folder, label)
+    source = open_weights(folder, label, allow_pickle=allow_pickle)
     names = list(source.infos())
     architectures = config.get("architectures")
     architecture = architectures[0] if isinstance(architectures, list) and architectures else None
@@ -134,10 +142,12 @@ def _origins(label: str, names: list[str]) -> dict[str, tuple[Origin, ...]]:
     return {name: (Origin(label=label, name=name),) for name in names}
 
 
-def _open_adapted(host_label: str, host_folder: Path, label: str, folder: Path) -> Participant:
-    host = open_checkpoint(host_label, host_folder)
-    plain = _open_model(host_label, host_folder)
-    adapter, inventory = open_adapter(folder, label)
+def _open_adapted(
+    host_label: str, host_folder: Path, label: str, folder: Path, *, allow_pickle: bool
+) -> Participant:
+    host = open_checkpoint(host_label, host_folder, allow_pickle=allow_pickle)
+    plain = _open_model(host_label, host_folder, allow_pickle=allow_pickle)
+    adapter, inventory = open_adapter(folder, label, allow_pickle=allow_pickle)
     located = host.family.locate([*adapter.deltas, *adapter.replacements])
     on_disk = {part: name for name, part in host.parts.items()}
     strange = [name for name, part in located.items() if part not in on_disk]

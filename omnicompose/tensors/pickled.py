@@ -27,8 +27,8 @@ def open_pickled(path: Path, *, allow_pickle: bool, label: str | None = None) ->
     files = pickled_files(path)
     if not allow_pickle:
         raise SourceError(
-            f"{path}: found pickled weights ({files[0].name}); expected safetensors. Convert them, "
-            "or allow them with allow_pickle: true (--allow-pickle); only tensors are unpickled."
+            f"{path}: found pickled weights ({files[0].name}); expected safetensors. Convert "
+            "them, or allow them with allow_pickle: true (--allow-pickle); no code in them is run."
         )
     tensors: dict[str, torch.Tensor] = {}
     for file in files:

@@ -6,12 +6,13 @@ from typer.testing import CliRunner
 
 from omnicompose.cli import app
 
-RUN = ["--device", "--memory", "--out", "--overwrite", "--resume", "RECIPE"]
+RUN = ["--allow-nonfinite", "--allow-pickle", "--device", "--memory", "--out", "--overwrite"]
+RUN += ["--resume", "RECIPE"]
 SURFACE: dict[str, list[str]] = {
     "quickstart": ["--out", "--overwrite"],
     "schema": [],
     "inspect": ["--json", "SOURCE"],
-    "plan": ["--json", "RECIPE"],
+    "plan": ["--allow-pickle", "--json", "RECIPE"],
     "compose": RUN,
     "merge": RUN,
     "verify": ["DIR"],
