@@ -235,6 +235,24 @@ def read_merge_recipe(path: Path) -> MergeRecipe:
     raise RecipeError(f"{path}: found `experts:`, a compose recipe. Use `omnicompose compose`.")
 
 
+def recipe_from_manifest(data: Mapping[str, object], folder: Path) -> ComposeRecipe | MergeRecipe:
+    """The recipe that a manifest recorded.
+
+    Args:
+        data: as `model_dump(mode="json")` gave it.
+        folder: what its relative paths start from.
+
+    Raises:
+        RecipeError: it is no recipe, or a path in it does not exist there.
+    """
+    kind = ComposeRecipe if "experts" in data else MergeRecipe
+    try:
+        return kind.model_validate(data, context={"folder": folder.resolve()})
+    except ValidationError as err:
+        mistakes = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in err.errors()]
+        raise RecipeError("; ".join(mistakes)) from err
+
+
 def _kind(file: YamlFile) -> type[ComposeRecipe] | type[MergeRecipe]:
     kinds = {"experts": ComposeRecipe, "models": MergeRecipe}
     named = [key for key in kinds if key in file.content]

@@ -13,6 +13,9 @@ from omnicompose.commands.options import (
     AllowPickle,
     AsJson,
     Device,
+    EveryTensor,
+    HashesOnly,
+    Inputs,
     Memory,
     ModelDir,
     Out,
@@ -123,12 +126,22 @@ def _build(build: "Builder", recipe: Path, out: Path, options: "ComposeOptions")
     say(f"{out}: {result.bytes_written / 1e6:,.1f} MB in {result.seconds:.1f} s.")
 
 
-def verify(folder: ModelDir) -> None:
-    """Check every hash in the manifest and compute sampled rows again."""
+def verify(
+    folder: ModelDir,
+    inputs: Inputs = None,
+    hashes_only: HashesOnly = False,
+    every_tensor: EveryTensor = False,
+) -> None:
+    """Check every hash in the manifest and compute sampled rows from the inputs again."""
     from omnicompose.errors import ExportError
     from omnicompose.export import verify as problems_of
 
     problems = problems_of(folder)
     if problems:
         raise ExportError("\n".join(problems))
-    say(f"{folder}: everything is as its manifest says.")
+    if hashes_only:
+        say(f"{folder}: every file has the size and sha256 that the manifest says.")
+        return
+    from omnicompose.verification import recompute
+
+    say(recompute(folder, inputs, every_tensor=every_tensor).render())

@@ -36,6 +36,16 @@ AllowPickle = Annotated[
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Let NaN and infinite weights pass.")
 ]
+Inputs = Annotated[
+    Path | None,
+    typer.Option("--inputs", help="Where relative paths of the recipe start; the recipe's folder."),
+]
+HashesOnly = Annotated[
+    bool, typer.Option("--hashes-only", help="Do not compute any rows from the inputs again.")
+]
+EveryTensor = Annotated[
+    bool, typer.Option("--every-tensor", help="Sample no tensors: rows of each, however long.")
+]
 MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
 
 Tasks = Annotated[str, typer.Option(help="Names joined by commas; `list` lists them.")]

@@ -15,7 +15,7 @@ SURFACE: dict[str, list[str]] = {
     "plan": ["--allow-pickle", "--json", "RECIPE"],
     "compose": RUN,
     "merge": RUN,
-    "verify": ["DIR"],
+    "verify": ["--every-tensor", "--hashes-only", "--inputs", "DIR"],
     "ask": ["--audio", "--device", "--image", "--json", "--video", "DIR", "QUESTION"],
     "evaluate": [
         "--allow-errors",

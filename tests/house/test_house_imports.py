@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "assembly": ("plan", "modeling"),
     "composer": ("assembly", "export", "model_card"),
     "merger": ("composer",),
+    "verification": ("composer",),
     "evaluation": ("zoo", "media", "modeling"),
     "training": ("modeling", "experts", "media"),
     "zoo.train": ("training", "composer", "evaluation"),
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "ask": ("media", "replier"),
     "shelf": ("errors",),
     "quickstart": ("merger", "evaluation", "ask", "shelf"),
-    "commands": ("quickstart", "training", "zoo.train"),
+    "commands": ("quickstart", "training", "verification", "zoo.train"),
     "cli": ("commands",),
     "main": ("cli",),
 }
