@@ -4,15 +4,29 @@ from collections.abc import Mapping
 from typing import cast
 
 from omnicompose.connectors.attention_pool import AttentionPool
+from omnicompose.connectors.average_pool import AveragePool
 from omnicompose.connectors.connector import Config, Connector
+from omnicompose.connectors.conv_pool import ConvPool
+from omnicompose.connectors.identity import Identity
 from omnicompose.connectors.linear import Linear
 from omnicompose.connectors.mlp import Mlp
+from omnicompose.connectors.perceiver import Perceiver
+from omnicompose.connectors.pixel_shuffle import PixelShuffle
+from omnicompose.connectors.qformer import QFormer
+from omnicompose.connectors.temporal_pool import TemporalPool
 from omnicompose.errors import SourceError
 
 CONNECTORS: dict[str, type[Connector]] = {
     "attention_pool": AttentionPool,
+    "average_pool": AveragePool,
+    "conv_pool": ConvPool,
+    "identity": Identity,
     "linear": Linear,
     "mlp": Mlp,
+    "perceiver": Perceiver,
+    "pixel_shuffle": PixelShuffle,
+    "qformer": QFormer,
+    "temporal_pool": TemporalPool,
 }
 """Every connector by the name that configurations use."""
 

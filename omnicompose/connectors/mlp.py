@@ -1,9 +1,10 @@
-"""LLaVA's projector: two linear maps with an activation between, each feature by itself.
+"""LLaVA's projector: linear maps with an activation between, each feature by itself.
 
 A parameter `model.multi_modal_projector.NAME` of a LLaVA checkpoint is `NAME` here.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from omnicompose.connectors.connector import Config
+from omnicompose.errors import SourceError
 from omnicompose.settings import read_settings
 
 LLAVA_PREFIXES = {"model.multi_modal_projector.": ""}
@@ -24,7 +26,8 @@ class MlpSettings:
     Attributes:
         input_size: width E of the features.
         output_size: width D of the LLM's embeddings.
-        hidden_size: width between the two maps; None: D, as in LLaVA.
+        hidden_size: width between the maps; None: D, as in LLaVA.
+        num_layers: how many maps, 2 in LLaVA.
         activation: a name that transformers knows.
         bias: whether the maps have biases.
     """
@@ -32,6 +35,7 @@ class MlpSettings:
     input_size: int
     output_size: int
     hidden_size: int | None = None
+    num_layers: int = 2
     activation: str = "gelu"
     bias: bool = True
 
@@ -43,9 +47,12 @@ class Mlp(nn.Module):
         """Build the projector with fresh weights."""
         super().__init__()
         hidden_size = settings.hidden_size or settings.output_size
-        self.linear_1 = nn.Linear(settings.input_size, hidden_size, bias=settings.bias)
+        hidden = [hidden_size] * (settings.num_layers - 1)
+        sizes = pairwise([settings.input_size, *hidden, settings.output_size])
+        self.layer_names = [f"linear_{place}" for place in range(1, settings.num_layers + 1)]
+        for name, (before, after) in zip(self.layer_names, sizes, strict=True):
+            setattr(self, name, nn.Linear(before, after, bias=settings.bias))
         self.act = ACT2FN[settings.activation]
-        self.linear_2 = nn.Linear(hidden_size, settings.output_size, bias=settings.bias)
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
@@ -60,9 +67,18 @@ class Mlp(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Embeddings `[N, M, D]` of features `[N, M, E]`."""
-        embeddings: torch.Tensor = self.linear_2(self.act(self.linear_1(features)))
+        first, *others = self.layer_names
+        embeddings: torch.Tensor = getattr(self, first)(features)
+        for name in others:
+            embeddings = getattr(self, name)(self.act(embeddings))
         return embeddings
 
 
 def _read(config: Config) -> MlpSettings:
-    return read_settings(MlpSettings, config, "connector 'mlp'")
+    settings = read_settings(MlpSettings, config, "connector 'mlp'")
+    if settings.num_layers < 1:
+        raise SourceError(
+            f"connector 'mlp': found num_layers {settings.num_layers}, expected at least 1. "
+            "Correct it, or take the connector 'identity'."
+        )
+    return settings

@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from typing import cast
 
+from omnicompose.encoders.beats import Beats
 from omnicompose.encoders.clip_vision import ClipVision
 from omnicompose.encoders.conv_video import ConvVideo
 from omnicompose.encoders.encoder import Config, Encoder
+from omnicompose.encoders.languagebind_video import LanguageBindVideo
+from omnicompose.encoders.point_bert import PointBert
 from omnicompose.encoders.whisper import Whisper
 from omnicompose.errors import SourceError
 
 ENCODERS: dict[str, type[Encoder]] = {
+    "beats": Beats,
     "clip_vision": ClipVision,
     "conv_video": ConvVideo,
+    "languagebind_video": LanguageBindVideo,
+    "point_bert": PointBert,
     "whisper": Whisper,
 }
 """Every encoder by the name that configurations use."""
