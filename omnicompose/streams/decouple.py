@@ -1,17 +1,22 @@
-"""Giving any language model streams: its linear layers, chosen by role, become decoupled ones."""
+"""Giving any language model streams: its linear layers and norms, chosen by role, are decoupled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from torch import nn
 
 from omnicompose.errors import PlanError
 from omnicompose.modalities import MODALITIES
-from omnicompose.streams.linear import DecoupledLinear, DenseStream, FactoredStream
-from omnicompose.streams.routing import TEXT, RoutingSlot
+from omnicompose.streams.forms import DenseStream, FactoredStream, MaskedStream
+from omnicompose.streams.linear import DecoupledLinear
+from omnicompose.streams.norm import decouple_norm, is_norm
+from omnicompose.streams.routing import TEXT, TEXT_OF, RoutingSlot
 
 LINEAR_ROLES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Form = Literal["factored", "dense", "masked"]
+OUTSIDE = -1
+"""The layer of what lies outside the decoder layers, such as the last norm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,22 +24,26 @@ class StreamSpec:
     """What a modality's stream is made of.
 
     Attributes:
-        form: `factored` (low rank, added to the text weight) or `dense` (a matrix of its own).
-        rank: rank of a factored stream; None for a dense one.
-        roles: last path components of the linear layers that are decoupled.
-        layers: indices of the decoupled decoder layers; None for all of them.
+        form: of its linear layers: `factored` (low rank, added to the text weight), `dense` (a
+            matrix of its own) or `masked` (the merged delta through a one-bit mask). A norm has a
+            weight of its own whatever the form.
+        rank: rank of a factored stream; None for another.
+        roles: last path components of the linear layers and norms that are decoupled.
+        layers: indices of the decoupled decoder layers; None for all of them. What lies outside
+            the decoder layers is chosen by its role alone.
     """
 
-    form: Literal["factored", "dense"]
+    form: Form
     rank: int | None = None
     roles: tuple[str, ...] = LINEAR_ROLES
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a form that does not exist and a rank that the form cannot have."""
-        if self.form not in ("factored", "dense"):
+        if self.form not in get_args(Form):
             raise PlanError(
-                f"stream form: found {self.form!r}, expected 'factored' or 'dense'. Correct it."
+                f"stream form: found {self.form!r}, expected one of {', '.join(get_args(Form))}. "
+                "Correct it."
             )
         if (self.form == "factored") != (self.rank is not None):
             raise PlanError(
@@ -59,7 +68,8 @@ def decouple(language_model: nn.Module, specs: Mapping[str, StreamSpec]) -> Rout
 
     Args:
         language_model: any module whose linear layers are `nn.Linear`; changed in place.
-        specs: the stream of each modality; `text` (factored) is an adapter for all other tokens.
+        specs: the stream of each modality; `text` (factored) is an adapter for all other tokens,
+            `text_<modality>` serves the text of prompts that hold this modality alone.
 
     Returns:
         The slot by which the caller routes: `with slot.using(make_routing(type_ids)): ...`.
@@ -69,29 +79,34 @@ def decouple(language_model: nn.Module, specs: Mapping[str, StreamSpec]) -> Rout
     """
     slot = RoutingSlot()
     for name, spec in specs.items():
-        if name not in MODALITIES and not (name == TEXT and spec.form == "factored"):
+        if name.removeprefix(TEXT_OF) not in MODALITIES and not (
+            name == TEXT and spec.form == "factored"
+        ):
             raise PlanError(
                 f"stream {name!r} of form {spec.form!r}: expected a modality among "
                 f"{', '.join(MODALITIES)}, or a factored stream for text. Rename it."
             )
-        for path in _linear_paths(language_model, name, spec):
-            _decoupled(language_model, path, slot).streams[name] = _make_stream(
-                language_model.get_submodule(path), spec
-            )
+        for path in _paths(language_model, name, spec):
+            module = language_model.get_submodule(path)
+            if isinstance(module, nn.Linear):
+                _add_stream(_decoupled(language_model, path, slot), name, spec)
+            else:
+                decouple_norm(module, name, slot)
     return slot
 
 
-def _linear_paths(language_model: nn.Module, name: str, spec: StreamSpec) -> list[str]:
-    """Paths of the linear layers that `spec` decouples; every role and layer must exist."""
-    linear = {
-        path: (path.rpartition(".")[2], next((int(p) for p in path.split(".") if p.isdigit()), -1))
+def _paths(language_model: nn.Module, name: str, spec: StreamSpec) -> list[str]:
+    """Paths of the layers that `spec` decouples; every role and decoder layer must exist."""
+    places = {
+        path: _place(path)
         for path, module in language_model.named_modules()
-        if isinstance(module, nn.Linear)
+        if ".streams." not in path and (isinstance(module, nn.Linear) or is_norm(module))
     }
     chosen = {
         path: place
-        for path, place in linear.items()
-        if place[0] in spec.roles and (spec.layers is None or place[1] in spec.layers)
+        for path, place in places.items()
+        if place[0] in spec.roles
+        and (spec.layers is None or place[1] in spec.layers or place[1] == OUTSIDE)
     }
     missing = sorted(set(spec.roles) - {role for role, _ in chosen.values()})
     missing += sorted(
@@ -99,12 +114,19 @@ def _linear_paths(language_model: nn.Module, name: str, spec: StreamSpec) -> lis
     )
     if missing:
         raise PlanError(
-            f"stream {name!r} of a {type(language_model).__name__}: found no linear layer for "
-            f"{', '.join(missing)}, expected roles among {sorted({r for r, _ in linear.values()})} "
-            f"and layers up to {max((i for _, i in linear.values()), default=-1)}. Correct the "
-            "stream's `roles` or `layers`."
+            f"stream {name!r} of a {type(language_model).__name__}: found no linear layer or norm "
+            f"for {', '.join(missing)}, expected roles among "
+            f"{sorted({role for role, _ in places.values()})} and layers up to "
+            f"{max((i for _, i in places.values()), default=OUTSIDE)}. Correct the stream's "
+            "`roles` or `layers`."
         )
     return list(chosen)
+
+
+def _place(path: str) -> tuple[str, int]:
+    """Role and decoder layer of a path."""
+    layer = next((int(part) for part in path.split(".") if part.isdigit()), OUTSIDE)
+    return path.rpartition(".")[2], layer
 
 
 def _decoupled(language_model: nn.Module, path: str, slot: RoutingSlot) -> DecoupledLinear:
@@ -117,6 +139,12 @@ def _decoupled(language_model: nn.Module, path: str, slot: RoutingSlot) -> Decou
     return decoupled
 
 
-def _make_stream(linear: nn.Module, spec: StreamSpec) -> nn.Module:
-    assert isinstance(linear, nn.Linear)
-    return DenseStream(linear) if spec.rank is None else FactoredStream(linear, spec.rank)
+def _add_stream(layer: DecoupledLinear, name: str, spec: StreamSpec) -> None:
+    if spec.rank is not None:
+        layer.streams[name] = FactoredStream(layer, spec.rank)
+        return
+    if spec.form == "masked":
+        layer.keep_base()
+        layer.streams[name] = MaskedStream(layer)
+        return
+    layer.streams[name] = DenseStream(layer)

@@ -12,7 +12,7 @@ this is safe:
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -23,7 +23,13 @@ from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES, TEXT_TOKEN_TYPE_ID
 
 TEXT = "text"
+TEXT_OF = "text_"
+"""Before a modality's name: the stream of text in prompts that hold only this modality."""
 Result = TypeVar("Result")
+
+
+Layer = tuple[str, ...]
+"""The names of a layer's streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,39 +39,109 @@ class Routing:
     Attributes:
         tokens: indices of every modality present, `text` among them.
         num_tokens: B * L of this forward.
+        adopted: by modality, the text tokens that use its expert's weights too, because no other
+            medium is in their row; they are among `tokens[text]`.
     """
 
     tokens: Mapping[str, torch.Tensor]
     num_tokens: int
+    adopted: Mapping[str, torch.Tensor] = field(default_factory=dict)
     _by_device: dict[torch.device, "Routing"] = field(default_factory=dict, repr=False)
+    _visits: dict[Layer, Mapping[str, torch.Tensor]] = field(default_factory=dict, repr=False)
+    _outside: dict[tuple[Layer, Layer], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def on(self, device: torch.device) -> "Routing":
         """The same routing with its indices on `device`, copied at most once."""
         if self.tokens[TEXT].device == device:
             return self
         if device not in self._by_device:
-            moved = {name: index.to(device) for name, index in self.tokens.items()}
-            self._by_device[device] = Routing(tokens=moved, num_tokens=self.num_tokens)
+            self._by_device[device] = Routing(
+                tokens={name: index.to(device) for name, index in self.tokens.items()},
+                num_tokens=self.num_tokens,
+                adopted={name: index.to(device) for name, index in self.adopted.items()},
+            )
         return self._by_device[device]
 
-    def outside(self, streams: Sequence[str]) -> torch.Tensor:
-        """Indices `[n]` of the tokens that belong to none of `streams`."""
-        others = [index for name, index in self.tokens.items() if name not in streams]
-        return others[0] if len(others) == 1 else torch.cat(others)
+    def visits(self, layer: Layer) -> Mapping[str, torch.Tensor]:
+        """Which tokens visit which of a layer's streams; computed once for all alike layers.
+
+        Args:
+            layer: the names of its streams. `text_<modality>` takes the adopted text tokens of a
+                modality, which visit the modality's own stream where there is no such; `text` takes
+                every token that no other stream does.
+        """
+        if layer not in self._visits:
+            found = {name: self._visitors(name, layer) for name in layer if name != TEXT}
+            own = {name: index for name, index in found.items() if index.numel()}
+            self._visits[layer] = own
+            if TEXT in layer:
+                own[TEXT] = self.outside(layer, tuple(own))
+        return self._visits[layer]
+
+    def _visitors(self, name: str, layer: Layer) -> torch.Tensor:
+        nothing = self.tokens[TEXT][:0]
+        if name.startswith(TEXT_OF):
+            return self.adopted.get(name.removeprefix(TEXT_OF), nothing)
+        found = self.tokens.get(name, nothing)
+        if name in self.adopted and TEXT_OF + name not in layer:
+            return torch.cat([found, self.adopted[name]])
+        return found
+
+    def outside(self, layer: Layer, streams: Layer) -> torch.Tensor:
+        """Indices `[n]`, ascending, of the tokens that visit none of some streams of a layer."""
+        key = (layer, streams)
+        if key not in self._outside:
+            visits = self.visits(layer)
+            device = self.tokens[TEXT].device
+            others = torch.ones(self.num_tokens, dtype=torch.bool, device=device)
+            for name in streams:
+                others[visits[name]] = False
+            self._outside[key] = others.nonzero().flatten()
+        return self._outside[key]
 
 
-def make_routing(mm_token_type_ids: torch.Tensor) -> Routing | None:
-    """Route one forward by its token types; None if every token is text.
+def make_routing(
+    mm_token_type_ids: torch.Tensor, adopting: torch.Tensor | None = None
+) -> Routing | None:
+    """Route one forward by its token types; None if every token uses the text weights.
 
     One copy to the host, whatever the number of modalities.
 
     Args:
         mm_token_type_ids: `[B, L]` integers, the `token_type_id` of each position's modality.
+        adopting: `[B]` integers, the `token_type_id` of the modality whose expert's weights the
+            row's text uses too, `TEXT_TOKEN_TYPE_ID` for none; see `only_modality`. None: no row.
 
     Raises:
         ModelInputError: a type id that no modality has.
     """
-    types = mm_token_type_ids.detach().reshape(-1).cpu()
+    types = mm_token_type_ids.detach().cpu()
+    by_type = _indices(types)
+    adopted: dict[str, torch.Tensor] = {}
+    if adopting is not None:
+        rows = adopting.detach().cpu()[:, None].expand_as(types)
+        adopted = _indices(rows.where(types == TEXT_TOKEN_TYPE_ID, TEXT_TOKEN_TYPE_ID))
+        adopted.pop(TEXT)
+    if set(by_type) == {TEXT} and not adopted:
+        return None
+    device = mm_token_type_ids.device
+    return Routing(
+        tokens={name: index.to(device) for name, index in by_type.items()},
+        num_tokens=types.numel(),
+        adopted={name: index.to(device) for name, index in adopted.items()},
+    )
+
+
+def only_modality(mm_token_type_ids: torch.Tensor) -> torch.Tensor:
+    """`[B]`: the one modality that a row of types `[B, L]` holds; text where none or several."""
+    types = mm_token_type_ids
+    highest = types.amax(dim=1)
+    lowest = types.where(types != TEXT_TOKEN_TYPE_ID, highest[:, None]).amin(dim=1)
+    return highest.where(highest == lowest, TEXT_TOKEN_TYPE_ID)
+
+
+def _indices(types: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Where each modality stands in the flattened types, `text` always among them."""
     names = {modality.token_type_id: modality.name for modality in MODALITIES.values()}
     names[TEXT_TOKEN_TYPE_ID] = TEXT
     present = torch.unique(types).tolist()
@@ -74,12 +150,9 @@ def make_routing(mm_token_type_ids: torch.Tensor) -> Routing | None:
             f"mm_token_type_ids: found {unknown}, expected values among {sorted(names)}. "
             "Use the ids that the processor returns."
         )
-    if not set(present) - {TEXT_TOKEN_TYPE_ID}:
-        return None
-    present = sorted({TEXT_TOKEN_TYPE_ID, *present})
-    device = mm_token_type_ids.device
-    tokens = {names[value]: (types == value).nonzero().flatten().to(device) for value in present}
-    return Routing(tokens=tokens, num_tokens=types.numel())
+    flat = types.reshape(-1)
+    wanted = sorted({TEXT_TOKEN_TYPE_ID, *present})
+    return {names[value]: (flat == value).nonzero().flatten() for value in wanted}
 
 
 class RoutingSlot:

@@ -23,7 +23,10 @@ def test_indices_are_positions_of_the_flattened_batch():
         "image": [1, 2, 6],
         "audio": [4],
     }
-    assert routing.outside(["image"]).sort().values.tolist() == [0, 3, 4, 5, 7]
+    assert {name: index.tolist() for name, index in routing.visits(("image", "video")).items()} == {
+        "image": [1, 2, 6]
+    }
+    assert routing.outside(("image", "video"), ("image",)).tolist() == [0, 3, 4, 5, 7]
     assert routing.on(torch.device("cpu")) is routing
 
 
@@ -61,9 +64,9 @@ def test_roles_and_layers_choose():
 
 
 def test_roles_and_layers_must_exist():
-    with pytest.raises(PlanError, match=r"no linear layer for k_proj.*roles among \['q_proj', 'up"):
+    with pytest.raises(PlanError, match=r"norm for k_proj.*roles among \['q_proj', 'up"):
         decouple(two_layers(), {"image": StreamSpec(form="dense", roles=("q_proj", "k_proj"))})
-    with pytest.raises(PlanError, match="no linear layer for layer 7"):
+    with pytest.raises(PlanError, match="no linear layer or norm for layer 7"):
         decouple(
             two_layers(), {"image": StreamSpec(form="dense", roles=("q_proj",), layers=(0, 7))}
         )
