@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import av
 import numpy as np
@@ -13,6 +13,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torchaudio.functional import resample
 from transformers.video_utils import VideoMetadata
 
 from omnicompose.errors import MediaError
@@ -32,10 +33,12 @@ class Reading:
 
     Attributes:
         sample_rate_hz: what sounds are resampled to.
+        resampler: `soxr`, or `sinc` as in torchaudio: encoders hear the difference.
         choose_frames: indices of the frames to keep, from a clip's metadata; None keeps all.
     """
 
     sample_rate_hz: int
+    resampler: Literal["soxr", "sinc"] = "soxr"
     choose_frames: Callable[[VideoMetadata], Sequence[int]] | None = None
 
 
@@ -117,8 +120,23 @@ def _read_sound(path: Path, reading: Reading) -> Array:
     mono: Array = samples.mean(axis=1)
     if rate == reading.sample_rate_hz:
         return mono
-    resampled: Array = soxr.resample(mono, rate, reading.sample_rate_hz, quality="HQ")
+    return RESAMPLERS[reading.resampler](mono, rate, reading.sample_rate_hz)
+
+
+def _resample_by_soxr(mono: Array, rate: int, wanted: int) -> Array:
+    resampled: Array = soxr.resample(mono, rate, wanted, quality="HQ")
     return resampled
+
+
+def _resample_by_sinc(mono: Array, rate: int, wanted: int) -> Array:
+    resampled: Array = resample(torch.from_numpy(mono), rate, wanted).numpy()
+    return resampled
+
+
+RESAMPLERS: dict[str, Callable[[Array, int, int], Array]] = {
+    "soxr": _resample_by_soxr,
+    "sinc": _resample_by_sinc,
+}
 
 
 def _decode_sound(path: Path) -> tuple[Array, int]:

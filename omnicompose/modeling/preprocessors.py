@@ -23,6 +23,7 @@ _GROUPS = {
     "images_kwargs": "image",
     "videos_kwargs": "video",
     "audio_kwargs": "audio",
+    "points_kwargs": "point",
     "text_kwargs": TEXT,
 }
 
@@ -58,8 +59,7 @@ class Preprocessors:
             MediaError: a file is not what its modality says, or holds nothing.
         """
         if modality == "point":
-            clouds = [read_medium(modality, medium, Reading(sample_rate_hz=0)) for medium in media]
-            return [torch.as_tensor(np.asarray(c), dtype=torch.float32) for c in clouds]
+            return [_cloud(medium, options) for medium in media]
         part: Preprocessor | None = getattr(self, modality)
         if part is None:
             raise ModelInputError(
@@ -71,6 +71,16 @@ class Preprocessors:
         return [one(part, medium, options)[name][0] for medium in media]
 
 
+def _cloud(medium: Medium, options: Options) -> torch.Tensor:
+    """A cloud `[P, C]` fp32 as it is; with the option `normalize` its points fill a unit sphere."""
+    points = read_medium("point", medium, Reading(sample_rate_hz=0))
+    cloud = torch.as_tensor(np.asarray(points), dtype=torch.float32)
+    if not options.get("normalize"):
+        return cloud
+    centred = cloud[:, :3] - cloud[:, :3].mean(dim=0)
+    return torch.cat([centred / centred.norm(dim=1).max(), cloud[:, 3:]], dim=1)
+
+
 def _picture(part: Preprocessor, medium: Medium, options: Options) -> Mapping[str, torch.Tensor]:
     picture = read_medium("image", medium, Reading(sample_rate_hz=0))
     return part(picture, return_tensors="pt", **options)
@@ -78,7 +88,8 @@ def _picture(part: Preprocessor, medium: Medium, options: Options) -> Mapping[st
 
 def _sound(part: Preprocessor, medium: Medium, options: Options) -> Mapping[str, torch.Tensor]:
     rate = cast(int, part.sampling_rate)  # type: ignore[attr-defined]  # every feature extractor's
-    sound = read_medium("audio", medium, Reading(sample_rate_hz=rate))
+    reading = Reading(sample_rate_hz=rate, resampler=getattr(part, "resampler", "soxr"))
+    sound = read_medium("audio", medium, reading)
     # A file was resampled while reading; an array has the rate that the caller names.
     named = rate if isinstance(medium, str | Path) else options.get("sampling_rate", rate)
     return part(sound, return_tensors="pt", **{**options, "sampling_rate": named})
