@@ -63,28 +63,48 @@ def select(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
     return sorted(chosen, key=lambda s: (s.cluster, s.id))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """One way to ask a sample; the fields are those of `Line`, options in their places."""
+
+    sample: Sample
+    subset: Subset
+    rotation: int
+
+
 def make_questions(run: Run, samples: Sequence[Sample]) -> list[Question]:
     """Every sample in every way that it is asked."""
-    ways = [(s, subset) for s in samples for subset in subsets_of(s, run.options.modalities)]
-    contents = [view(sample, subset) for sample, subset in ways]
+    ways = [way for sample in samples for way in _ways(sample, run.options)]
+    contents = [view(way.sample, way.subset) for way in ways]
     texts = run.answerer.render(contents)
     prompts = [
-        Prompt(content=content, text=text, openings=sample.openings)
-        for (sample, _), content, text in zip(ways, contents, texts, strict=True)
+        Prompt(content=content, text=text, openings=way.sample.openings)
+        for way, content, text in zip(ways, contents, texts, strict=True)
     ]
     return [
         Question(prompt=prompt, blank=_blank_line(run, way, prompt, score))
         for way, prompt in zip(ways, prompts, strict=True)
         for score in run.options.scores
+        if score != "letter" or way.sample.has_letter_score
     ]
 
 
-def _blank_line(run: Run, way: tuple[Sample, Subset], prompt: Prompt, score: ScoreKind) -> Line:
-    (sample, subset), spec = way, run.spec
+def _ways(sample: Sample, options: EvaluationOptions) -> list[_Way]:
+    turns = min(options.rotations, len(sample.choices)) if sample.can_rotate else 1
+    subsets = subsets_of(sample, options.modalities)
+    return [
+        _Way(sample=sample.rotated(turn) if turn else sample, subset=subset, rotation=turn)
+        for turn in range(turns)
+        for subset in subsets
+    ]
+
+
+def _blank_line(run: Run, way: _Way, prompt: Prompt, score: ScoreKind) -> Line:
+    sample, subset, spec = way.sample, way.subset, run.spec
     return Line(
         key=content_key(
             model=(run.answerer.digest, run.answerer.dtype),
-            question=(spec.name, spec.version, sample.id, subset.label),
+            question=(spec.name, spec.version, sample.id, subset.label, way.rotation),
             prompt_sha256=prompt.sha256,
             media=prompt.media,
             openings=prompt.openings,
@@ -96,6 +116,9 @@ def _blank_line(run: Run, way: tuple[Sample, Subset], prompt: Prompt, score: Sco
         cluster=sample.cluster,
         group="+".join(sample.modalities) or "none",
         subset=subset.label,
+        rotation=way.rotation,
+        category=sample.category,
+        reading=sample.reading,
         score=score,
         question="".join(part for part in prompt.content if isinstance(part, str)),
         media=tuple(_record(medium, run.options.out_dir) for medium in prompt.media),

@@ -1,11 +1,12 @@
 """Two evaluations of the same questions: paired differences, and what is kept of an expert."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.line import Line, ScoreKind
+from omnicompose.evaluation.rows import answered
 from omnicompose.evaluation.scoring import read_run, read_samples
 from omnicompose.evaluation.statistics import Comparison, compare_paired, holm
 
@@ -42,6 +43,8 @@ class ComparedRow:
 
 
 Cell = tuple[str, str, str, ScoreKind]
+Asked = Mapping[tuple[str, int], Line]
+"""Lines by question and rotation."""
 
 
 def compare(first: Path, second: Path) -> list[ComparedRow]:
@@ -57,61 +60,95 @@ def compare(first: Path, second: Path) -> list[ComparedRow]:
     Raises:
         EvaluationError: the folders share nothing, or ask different questions under one name.
     """
-    ours, theirs = _cells(first), _cells(second)
-    shared = sorted(ours.keys() & theirs.keys())
-    if not shared:
-        raise EvaluationError(
-            f"{first} and {second} share no task asked with the same modalities and scores; "
-            "evaluate both with the same --tasks, --modalities and --score."
-        )
-    run = read_run(first)
-    seed = run.seed if run else 0
-    rows = [_row(cell, ours[cell], theirs[cell], seed) for cell in shared]
-    adjusted = holm([row.comparison.p_value or 0.0 for row in rows])
+    return compare_all([first, second])[0]
+
+
+def compare_all(folders: Sequence[Path]) -> list[list[ComparedRow]]:
+    """Compare the first results folder with each of the others.
+
+    Args:
+        folders: two or more that `evaluate` wrote.
+
+    Returns:
+        The rows of the first against the second, against the third and so on; p-values are
+        Holm-corrected over all of them.
+
+    Raises:
+        EvaluationError: fewer than two folders; otherwise see `compare`.
+    """
+    if len(folders) < 2:
+        raise EvaluationError("compare: found one results folder, expected two or more.")
+    run = read_run(folders[0])
+    ours = _cells(folders[0])
+    tables = [
+        _rows((folders[0], other), ours, _cells(other), run.seed if run else 0)
+        for other in folders[1:]
+    ]
+    adjusted = iter(holm([row.comparison.p_value or 0.0 for rows in tables for row in rows]))
     return [
-        replace(row, comparison=replace(row.comparison, p_holm=p_holm))
-        for row, p_holm in zip(rows, adjusted, strict=True)
+        [replace(row, comparison=replace(row.comparison, p_holm=next(adjusted))) for row in rows]
+        for rows in tables
     ]
 
 
-def _cells(folder: Path) -> dict[Cell, dict[str, Line]]:
-    cells: dict[Cell, dict[str, Line]] = {}
+def _rows(
+    names: tuple[Path, Path], ours: Mapping[Cell, Asked], theirs: Mapping[Cell, Asked], seed: int
+) -> list[ComparedRow]:
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        raise EvaluationError(
+            f"{names[0]} and {names[1]} share no task asked with the same modalities and scores; "
+            "evaluate both with the same --tasks, --modalities and --score."
+        )
+    return [_row(cell, ours[cell], theirs[cell], seed) for cell in shared]
+
+
+def _cells(folder: Path) -> Mapping[Cell, Asked]:
+    cells: dict[Cell, dict[tuple[str, int], Line]] = {}
     for lines in read_samples(folder, read_run(folder)):
         for line in lines:
             cell = (line.task, line.group, line.subset, line.score)
-            cells.setdefault(cell, {})[line.id] = line
+            cells.setdefault(cell, {})[line.id, line.rotation] = line
     return cells
 
 
-def _row(cell: Cell, first: dict[str, Line], second: dict[str, Line], seed: int) -> ComparedRow:
+def _row(cell: Cell, first: Asked, second: Asked, seed: int) -> ComparedRow:
     _check_same(cell, first, second)
-    ids = [i for i in sorted(first) if None not in (first[i].correct, second[i].correct)]
-    a, b = ([float(lines[i].correct or 0) for i in ids] for lines in (first, second))
+    a, b = answered(first.values()), answered(second.values())
+    ours, theirs = a.by_id(), b.by_id()
+    shared = [(i, c) for i, c in zip(a.ids, a.clusters, strict=True) if i in theirs]
+    values_a, values_b = [ours[i] for i, _ in shared], [theirs[i] for i, _ in shared]
     task, group, subset, score = cell
     return ComparedRow(
         task=task,
         group=group,
         subset=subset,
         score=score,
-        value_a=_mean(a),
-        value_b=_mean(b),
-        comparison=compare_paired(a, b, [first[i].cluster for i in ids], seed=seed),
+        value_a=_mean(values_a),
+        value_b=_mean(values_b),
+        comparison=compare_paired(values_a, values_b, [c for _, c in shared], seed=seed),
     )
 
 
-def _check_same(cell: Cell, first: dict[str, Line], second: dict[str, Line]) -> None:
+def _check_same(cell: Cell, first: Asked, second: Asked) -> None:
     where = f"{cell[0]}, {cell[1]} asked with {cell[2]}, {cell[3]}"
     if alone := sorted(first.keys() ^ second.keys()):
         raise EvaluationError(
             f"{where}: {len(alone)} questions were put to one model only, the first is "
-            f"{alone[0]}; expected the same questions. Use the same --limit and --seed."
+            f"{alone[0][0]}; expected the same questions. Use the same --limit, --seed and "
+            "--rotations."
         )
-    for i, line in first.items():
-        if line.prompt_sha256 != second[i].prompt_sha256 or line.choices != second[i].choices:
+    for key, line in first.items():
+        if _shown(line) != _shown(second[key]):
             raise EvaluationError(
-                f"{where}: question {i} has different prompts; expected the same text, chat "
-                "template and options. Answers to different prompts cannot be compared."
+                f"{where}: question {line.id} has different prompts or media; expected the same "
+                "text, chat template, options and files. Answers to different questions cannot be "
+                "compared."
             )
+
+
+def _shown(line: Line) -> tuple[object, ...]:
+    return line.prompt_sha256, line.choices, tuple(medium.sha256 for medium in line.media)
 
 
 def _mean(values: Sequence[float]) -> float:

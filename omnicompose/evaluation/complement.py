@@ -8,6 +8,7 @@ import numpy as np
 
 from omnicompose.evaluation.line import Line
 from omnicompose.evaluation.results import Complementarity, RowKind
+from omnicompose.evaluation.rows import Answered, answered
 from omnicompose.evaluation.statistics import (
     Coalition,
     Comparison,
@@ -22,6 +23,7 @@ from omnicompose.evaluation.statistics import (
     shapley_values,
     synergy,
 )
+from omnicompose.evaluation.subsets import coalition
 
 NUM_EXAMPLES = 10
 
@@ -44,9 +46,13 @@ def complementarity(
     needed = [group, *modalities]
     if len(modalities) < 2 or any(label not in cells for label in needed):
         return None
-    media = {label: lines for label, lines in cells.items() if label != "captions"}
+    media = {
+        given: answered(lines)
+        for label, lines in cells.items()
+        if (given := coalition(label)) is not None
+    }
     ids, clusters = _shared_questions(media)
-    scores = {_coalition(label): _scores(lines, ids) for label, lines in media.items()}
+    scores = {given: _scores(asked, ids) for given, asked in media.items()}
     changed = rescue(scores, modalities)
     complete = all(subset in scores for subset in coalitions(modalities))
     return Complementarity(
@@ -54,14 +60,16 @@ def complementarity(
         score=score,
         n=len(ids),
         gains={
-            m: compare_paired(scores[_coalition(group)], scores[_coalition(m)], clusters, seed=seed)
+            m: compare_paired(
+                scores[frozenset(modalities)], scores[frozenset([m])], clusters, seed=seed
+            )
             for m in modalities
         },
         shapley=_shapley(scores, modalities, clusters, seed) if complete else None,
         synergy=_synergies(scores, modalities, clusters),
-        rescued=estimate(changed.rescued, clusters, share=True),
-        lost=estimate(changed.lost, clusters, share=True),
-        oracle=estimate(changed.oracle, clusters, share=True),
+        rescued=_share(changed.rescued, clusters),
+        lost=_share(changed.lost, clusters),
+        oracle=_share(changed.oracle, clusters),
         rescued_ids=_first_ids(ids, changed.rescued),
         lost_ids=_first_ids(ids, changed.lost),
     )
@@ -85,23 +93,17 @@ def with_holm(entries: Iterable[Complementarity | None]) -> tuple[Complementarit
     return tuple(e.model_copy(update={"gains": corrected[i]}) for i, e in enumerate(kept))
 
 
-def _shared_questions(cells: Mapping[str, Sequence[Line]]) -> tuple[list[str], list[str]]:
+def _shared_questions(media: Mapping[Coalition, Answered]) -> tuple[list[str], list[str]]:
     """Ids answered with every subset, sorted, and their clusters."""
-    answered = [
-        {line.id: line.cluster for line in lines if line.correct is not None}
-        for lines in cells.values()
-    ]
-    ids = sorted(set(answered[0]).intersection(*answered[1:]))
-    return ids, [answered[0][i] for i in ids]
+    first, *others = media.values()
+    shared = set(first.ids).intersection(*(asked.ids for asked in others))
+    kept = [(i, c) for i, c in zip(first.ids, first.clusters, strict=True) if i in shared]
+    return [i for i, _ in kept], [c for _, c in kept]
 
 
-def _scores(lines: Sequence[Line], ids: Sequence[str]) -> Floats:
-    correct = {line.id: float(line.correct or 0) for line in lines}
-    return np.array([correct[i] for i in ids], dtype=np.float64)
-
-
-def _coalition(label: str) -> Coalition:
-    return frozenset() if label == "none" else frozenset(label.split("+"))
+def _scores(asked: Answered, ids: Sequence[str]) -> Floats:
+    scores = asked.by_id()
+    return np.array([scores[i] for i in ids], dtype=np.float64)
 
 
 def _shapley(
@@ -126,5 +128,10 @@ def _synergies(
     }
 
 
+def _share(values: Floats, clusters: Sequence[str]) -> Estimate:
+    """Averages over orders of the options are no counts, for which Wilson's interval is."""
+    return estimate(values, clusters, share=bool(np.isin(values, (0.0, 1.0)).all()))
+
+
 def _first_ids(ids: Sequence[str], flags: Floats) -> tuple[str, ...]:
-    return tuple(i for i, flag in zip(ids, flags, strict=True) if flag)[:NUM_EXAMPLES]
+    return tuple(i for i, flag in zip(ids, flags, strict=True) if flag == 1)[:NUM_EXAMPLES]

@@ -54,7 +54,9 @@ def evaluate_share(
     Returns:
         Results from the worker that ends last; None from the others.
     """
-    found = find_tasks(tasks)  # before the model is loaded: a misspelt name costs no minute
+    found = find_tasks(
+        tasks, options.data_dir
+    )  # before the model is loaded: a misspelt name costs no minute
     from omnicompose.evaluation.loading import load_composite  # torch and transformers: seconds
 
     answerer = load_composite(model_dir, options.device, options.dtype)
@@ -108,6 +110,7 @@ def _run_facts(
         modalities=options.modalities,
         scores=options.scores,
         limit=options.limit,
+        rotations=options.rotations,
         batch_size=options.batch_size,
         seed=options.seed,
         environment={"python": platform.python_version()} | {n: _version(n) for n in PACKAGES},

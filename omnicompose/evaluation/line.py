@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from omnicompose.evaluation.sample import Medium
+from omnicompose.evaluation.sample import Medium, Reading
 
 ScoreKind = Literal["letter", "generate"]
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever the same key would no longer mean the same answer; part of every key."""
 
 
@@ -34,20 +34,23 @@ class Line(BaseModel):
         id: the question's id within the benchmark.
         cluster: questions with the same value are not independent.
         group: modalities that the whole question shows, `image+audio+video`.
-        subset: modalities given this time; `none`, or `captions` in their place.
+        subset: what is given this time, a label of `subsets.Subset`.
+        rotation: by how many places the options were moved up.
+        category: the benchmark's own kind of question; empty without.
+        reading: how a generated reply is understood, see `readings`.
         score: `letter` (log-likelihoods) or `generate` (greedy reply, parsed).
         question: the text given, captions included.
         media: the media given, in order.
         num_media_tokens: LLM positions that each modality took.
         prompt_sha256: digest of the exact prompt, placeholders unexpanded.
         choices: the options in the order of their letters.
-        target: letter of the right option.
+        target: label of the right option: its letter, or its words where letters run out.
         log_likelihoods: natural log of each letter's probability as the next token, among the
             whole vocabulary; None unless `letter`.
         reply: what was generated; None unless `generate`.
-        answer: the letter chosen; None if the reply could not be read.
-        rule: how the letter was found: `likelihood` or a rule of `replies`.
-        correct: 1 right, 0 wrong; None only for an error.
+        answer: label of the option chosen; None if the reply could not be read.
+        rule: how it was found: `likelihood` or a rule of `readings`.
+        correct: 1 right, 0 wrong, a grade between for a caption; None only for an error.
         error: why the question could not be asked; it then counts neither right nor wrong.
     """
 
@@ -60,6 +63,9 @@ class Line(BaseModel):
     cluster: str
     group: str
     subset: str
+    rotation: int = 0
+    category: str = ""
+    reading: Reading = "letters"
     score: ScoreKind
     question: str
     media: tuple[MediumRecord, ...]
@@ -71,13 +77,13 @@ class Line(BaseModel):
     reply: str | None = None
     answer: str | None = None
     rule: str | None = None
-    correct: int | None = None
+    correct: int | float | None = None
     error: str | None = None
 
     @property
-    def order(self) -> tuple[str, str, str]:
+    def order(self) -> tuple[str, str, str, int]:
         """Lines of a task are sorted by this, and no two share it."""
-        return self.id, self.subset, self.score
+        return self.id, self.subset, self.score, self.rotation
 
 
 def text_sha256(text: str) -> str:
@@ -88,7 +94,7 @@ def text_sha256(text: str) -> str:
 def content_key(
     *,
     model: tuple[str, str],
-    question: tuple[str, int, str, str],
+    question: tuple[str, int, str, str, int],
     prompt_sha256: str,
     media: Sequence[Medium],
     openings: Sequence[str],
@@ -98,7 +104,7 @@ def content_key(
 
     Args:
         model: digest of the exported folder, dtype of the computation.
-        question: task, its version, sample id, subset label.
+        question: task, its version, sample id, subset label, rotation of the options.
         prompt_sha256: of the rendered prompt.
         media: what is shown, in order.
         openings: how replies begin, where not with a letter.

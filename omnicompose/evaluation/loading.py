@@ -14,7 +14,7 @@ from omnicompose.evaluation.composite import Composite
 from omnicompose.evaluation.sample import file_sha256
 
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
-NOT_IDENTITY = ("omnicompose.json",)
+NOT_IDENTITY = ("manifest.json",)
 """The manifest names paths and versions, which do not change an answer."""
 
 

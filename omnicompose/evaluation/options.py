@@ -22,11 +22,13 @@ class EvaluationOptions:
         modalities: subsets to ask with, see `subsets.parse_modalities`.
         scores: `letter`, `generate` or both.
         limit: at most so many questions per set of modalities, drawn by `seed`; None: all.
+        rotations: ask each question with its options in so many orders; 1: as the benchmark does.
         batch_size: prompts in one forward pass.
         seed: drives the choice under `limit` (where a task reads rather than draws its
             questions), permutation tests and the bootstrap.
         device: where the model runs, as torch names it.
         dtype: of the computation; `auto`: float32 on a CPU, elsewhere the folder's own.
+        data_dir: holds one folder per benchmark that does not ship; None: only shipped ones.
         allow_errors: so many questions may have unreadable media before the run counts as failed.
     """
 
@@ -34,10 +36,12 @@ class EvaluationOptions:
     modalities: tuple[str, ...] = ("all",)
     scores: tuple[ScoreKind, ...] = ("letter",)
     limit: int | None = None
+    rotations: int = 1
     batch_size: int = 64
     seed: int = 0
     device: str = "cpu"
     dtype: str = "auto"
+    data_dir: Path | None = None
     allow_errors: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +55,7 @@ class EvaluationOptions:
             *_not_among("--score", self.scores, SCORES),
             *_not_among("dtype", (self.dtype,), DTYPES),
             *_below("--limit", 1 if self.limit is None else self.limit, 1),
+            *_below("--rotations", self.rotations, 1),
             *_below("--batch_size", self.batch_size, 1),
             *_below("--allow-errors", self.allow_errors, 0),
             *_below("--seed", self.seed, 0),

@@ -63,11 +63,6 @@ def parse_reply(reply: str, choices: Sequence[str]) -> Parsed:
     return Parsed(letter, "text" if letter else "unparsed")
 
 
-def first_character(reply: str, choices: Sequence[str]) -> str | None:
-    """MCUB's official rule: the reply's first character as it stands, so `Answer: C` is an A."""
-    return reply[:1] if reply[:1] in tuple(LETTERS[: len(choices)]) else None
-
-
 def clean(reply: str) -> str:
     """The reply without thinking, tags, Markdown and space around it."""
     text = _TAGS.sub(" ", _THINKING.sub(" ", reply))

@@ -18,6 +18,7 @@ from omnicompose.evaluation.plots import IntervalPlot, Lattice, interval_plot, l
 from omnicompose.evaluation.results import Complementarity, Results, Row, TaskResult
 from omnicompose.evaluation.scoring import read_run, read_samples, score
 from omnicompose.evaluation.statistics import Coalition, coalitions
+from omnicompose.evaluation.subsets import coalition
 from omnicompose.evaluation.task import TaskSpec
 from omnicompose.evaluation.tasks import TASKS
 
@@ -202,7 +203,7 @@ def _cells(
     cells: dict[str, dict[str, Line]] = {subset: {} for subset in subsets}
     for line in lines:
         if line.group == group and line.score == kind:
-            cells[line.subset][line.id] = line
+            cells[line.subset].setdefault(line.id, line)
     return cells
 
 
@@ -216,11 +217,9 @@ def _examples(
 def _lattice(group: str, rows: Sequence[Row]) -> Lattice | None:
     modalities = group.split("+")
     values: dict[Coalition, float] = {
-        frozenset()
-        if row.subset == "none"
-        else frozenset(row.subset.split("+")): row.accuracy.value
+        given: row.accuracy.value
         for row in rows
-        if row.accuracy.value is not None and row.subset != "captions"
+        if row.accuracy.value is not None and (given := coalition(row.subset)) is not None
     }
     if len(modalities) < 2 or any(subset not in values for subset in coalitions(modalities)):
         return None

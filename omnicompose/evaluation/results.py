@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from omnicompose.evaluation.line import ScoreKind
 from omnicompose.evaluation.statistics import Comparison, Estimate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RowKind = Literal["letter", "generate", "official"]
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +40,7 @@ class RunFacts(BaseModel):
         modalities: subsets asked for.
         scores: kinds of score.
         limit: greatest number of questions per set of modalities; null: all.
+        rotations: orders of the options that each question was asked in.
         batch_size: prompts in one forward pass.
         seed: see `EvaluationOptions`.
         environment: versions of python and of the packages that matter.
@@ -53,9 +54,66 @@ class RunFacts(BaseModel):
     modalities: tuple[str, ...]
     scores: tuple[ScoreKind, ...]
     limit: int | None
+    rotations: int
     batch_size: int
     seed: int
     environment: dict[str, str | None]
+
+
+class Binary(BaseModel):
+    """How often *yes* is said, and how often it is true; unread replies say neither.
+
+    Attributes:
+        precision: share of true among said yes; null if it was never said.
+        recall: share of said among true yes.
+        f1: harmonic mean of both.
+        yes_rate: share of yes among all replies.
+    """
+
+    model_config = _STRICT
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    yes_rate: float
+
+
+class CategoryRow(BaseModel):
+    """Accuracy of one of the benchmark's own kinds of question, everything shown."""
+
+    model_config = _STRICT
+
+    category: str
+    group: str
+    score: RowKind
+    accuracy: Estimate
+
+
+class Control(BaseModel):
+    """Questions with one modality's media exchanged, against the same questions as they are.
+
+    Attributes:
+        group: modalities that the questions show.
+        score: as in `Row`.
+        kind: `swapped` (another question's medium) or `blank` (nothing in it).
+        modality: the one that is exchanged.
+        loss: as they are minus exchanged; near 0: the modality is not relied upon.
+        conflicts: questions where the strange medium alone is answered otherwise than everything
+            as it is; 0 for `blank`.
+        kept: of these, the share that keeps the answer; null without conflicts.
+        followed: the share that follows the strange medium.
+    """
+
+    model_config = _STRICT
+
+    group: str
+    score: RowKind
+    kind: Literal["swapped", "blank"]
+    modality: str
+    loss: Comparison
+    conflicts: int
+    kept: Estimate | None
+    followed: Estimate | None
 
 
 class Row(BaseModel):
@@ -63,16 +121,19 @@ class Row(BaseModel):
 
     Attributes:
         group: modalities that the questions show.
-        subset: modalities given; `none`, or `captions` in their place.
+        subset: what is given, a label of `subsets.Subset`.
         score: `letter`, `generate`, or `official` (the benchmark's own reading of the reply).
         n: questions answered.
         errors: questions that could not be asked; not part of `n`.
         unparsed: replies that could not be read; they count as wrong.
-        accuracy: share of right answers, unparsed ones wrong.
+        accuracy: share of right answers, unparsed ones wrong; orders of one question's options are
+            averaged first.
         chance: accuracy of guessing.
         majority: accuracy of always giving the letter that is right most often.
         probability: of the right letter among the options' letters (letter score only).
         letter_mass: mean probability that the next token is an option's letter (letter score only).
+        consistency: share of questions right in every order of their options; null with one order.
+        binary: of yes/no questions.
     """
 
     model_config = _STRICT
@@ -88,6 +149,8 @@ class Row(BaseModel):
     majority: float | None
     probability: Estimate | None = None
     letter_mass: float | None = None
+    consistency: float | None = None
+    binary: Binary | None = None
 
     @property
     def is_full(self) -> bool:
@@ -136,6 +199,8 @@ class TaskResult(BaseModel):
         clusters: groups of questions that are not independent.
         rows: the table, the full subset first within each group.
         complementarity: for every group of two or more modalities asked with each alone.
+        controls: for every modality that was swapped or blanked.
+        categories: by the benchmark's own kinds of question.
     """
 
     model_config = _STRICT
@@ -145,6 +210,8 @@ class TaskResult(BaseModel):
     clusters: int
     rows: tuple[Row, ...]
     complementarity: tuple[Complementarity, ...]
+    controls: tuple[Control, ...] = ()
+    categories: tuple[CategoryRow, ...] = ()
 
 
 class Macro(BaseModel):

@@ -14,11 +14,13 @@ from pathlib import Path
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.answerer import Prepared, Unreadable
 from omnicompose.evaluation.asking import Question, Run, make_questions, select
+from omnicompose.evaluation.controls import prepare_media
 from omnicompose.evaluation.journal import best_lines, file_name, open_journal, read_lines
 from omnicompose.evaluation.letters import best_letter
 from omnicompose.evaluation.line import Line
 from omnicompose.evaluation.progress import progress_bar
-from omnicompose.evaluation.replies import parse_reply
+from omnicompose.evaluation.readings import understand
+from omnicompose.evaluation.sample import Sample
 from omnicompose.evaluation.task import Task
 
 SHARD_SAMPLES = 64
@@ -44,8 +46,11 @@ def run_task(task: Task, run: Run, share: Share) -> list[Line] | None:
         One line per question and way of asking, or None while other workers' lines are missing.
     """
     options = run.options
-    offered = task.samples(options.out_dir / "media", options.limit)
-    samples = select(offered, options.limit, options.seed)
+    media_dir = options.out_dir / "media"
+    offered = task.samples(media_dir, options.limit)
+    chosen = select(offered, options.limit, options.seed)
+    _check_scores(run, chosen)
+    samples = prepare_media(chosen, options.modalities, media_dir, options.seed)
     shards = [
         make_questions(run, samples[start : start + SHARD_SAMPLES])
         for start in range(0, len(samples), SHARD_SAMPLES)
@@ -143,6 +148,14 @@ def _with_letters(line: Line, scores: tuple[float, ...]) -> Line:
 
 
 def _with_reply(line: Line, reply: str) -> Line:
-    answer, rule = parse_reply(reply, line.choices)
-    update = {"reply": reply, "answer": answer, "rule": rule, "correct": int(answer == line.target)}
+    answer, rule, correct = understand(reply, line.choices, line.target, line.reading)
+    update = {"reply": reply, "answer": answer, "rule": rule, "correct": correct}
     return line.model_copy(update=update)
+
+
+def _check_scores(run: Run, samples: Sequence[Sample]) -> None:
+    if "generate" not in run.options.scores and not any(s.has_letter_score for s in samples):
+        raise EvaluationError(
+            f"{run.spec.name}: its answers are words, not letters, so --score letter asks nothing; "
+            "add generate to --score."
+        )

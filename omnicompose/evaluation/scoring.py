@@ -1,6 +1,7 @@
 """From samples to results: no model needed, every number computed again from the lines."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.complement import complementarity, with_holm
 from omnicompose.evaluation.journal import file_name, read_lines, write_atomically
-from omnicompose.evaluation.letters import letter_mass, probabilities
 from omnicompose.evaluation.line import Line
-from omnicompose.evaluation.replies import first_character
+from omnicompose.evaluation.official import OFFICIAL, Reader
+from omnicompose.evaluation.reliance import controls
 from omnicompose.evaluation.results import Macro, Results, Row, RowKind, RunFacts, TaskResult
-from omnicompose.evaluation.sample import LETTERS, MODALITY_ORDER
-from omnicompose.evaluation.statistics import estimate
+from omnicompose.evaluation.rows import Cell, category_rows, make_row
+from omnicompose.evaluation.sample import MODALITY_ORDER
+from omnicompose.evaluation.subsets import coalition
 from omnicompose.evaluation.tasks import TASKS
 
 RUN_NAME, RESULTS_NAME = "run.json", "results.json"
@@ -90,11 +92,11 @@ def read_samples(results_dir: Path, run: RunFacts | None) -> list[list[Line]]:
 
 def summarise(lines: Sequence[Line], seed: int) -> TaskResult:
     """The table and the complementarity of one task's lines."""
-    cells: dict[tuple[str, str, RowKind], list[Line]] = {}
+    cells: dict[Cell, list[Line]] = {}
     for line in (*lines, *_official(lines)):
         kind: RowKind = "official" if line.rule == "official" else line.score
         cells.setdefault((line.group, line.subset, kind), []).append(line)
-    rows = [_row(cell, cells[cell]) for cell in sorted(cells, key=_table_order)]
+    rows = [make_row(cell, cells[cell]) for cell in sorted(cells, key=_table_order)]
     groups = sorted({(g, k) for g, _, k in cells if k != "official"}, key=_block_order)
     return TaskResult(
         version=lines[0].task_version,
@@ -105,6 +107,12 @@ def summarise(lines: Sequence[Line], seed: int) -> TaskResult:
             complementarity(group, kind, _asked_with(cells, group, kind), seed)
             for group, kind in groups
         ),
+        controls=tuple(
+            control
+            for group, kind in groups
+            for control in controls(group, kind, _asked_with(cells, group, kind), seed)
+        ),
+        categories=category_rows(cells),
     )
 
 
@@ -114,63 +122,30 @@ def _asked_with(
     return {subset: lines for (g, subset, k), lines in cells.items() if (g, k) == (group, kind)}
 
 
-def _row(cell: tuple[str, str, RowKind], lines: Sequence[Line]) -> Row:
-    group, subset, kind = cell
-    answered = [line for line in lines if line.correct is not None]
-    clusters = [line.cluster for line in answered]
-    letters = [line for line in answered if line.log_likelihoods is not None]
-    return Row(
-        group=group,
-        subset=subset,
-        score=kind,
-        n=len(answered),
-        errors=len(lines) - len(answered),
-        unparsed=sum(line.answer is None for line in answered),
-        accuracy=estimate([line.correct or 0 for line in answered], clusters, share=True),
-        chance=_mean([1 / len(line.choices) for line in answered]),
-        majority=_mean_of_majority([line.target for line in answered]),
-        probability=estimate([_right_probability(line) for line in letters], clusters)
-        if letters
-        else None,
-        letter_mass=_mean([letter_mass(line.log_likelihoods or ()) for line in letters]),
-    )
-
-
-def _right_probability(line: Line) -> float:
-    return probabilities(line.log_likelihoods or ())[LETTERS.index(line.target)]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def _mean_of_majority(targets: Sequence[str]) -> float | None:
-    return max(Counter(targets).values()) / len(targets) if targets else None
-
-
 def _official(lines: Iterable[Line]) -> list[Line]:
     """The generated replies once more, read as the benchmark's authors read them."""
     return [
-        line.model_copy(
-            update={
-                "answer": (answer := first_character(line.reply or "", line.choices)),
-                "rule": "official",
-                "correct": None if line.correct is None else int(answer == line.target),
-            }
-        )
+        _officially_read(line, OFFICIAL[official])
         for line in lines
         if line.score == "generate"
         and line.task in TASKS
-        and TASKS[line.task].spec.official == "first_character"
+        and (official := TASKS[line.task].spec.official) is not None
     ]
+
+
+def _officially_read(line: Line, read: Reader) -> Line:
+    answer = read(line.reply or "", line.choices, line.target)
+    correct = None if line.correct is None else int(answer == line.target)
+    return line.model_copy(update={"answer": answer, "rule": "official", "correct": correct})
 
 
 def _table_order(cell: tuple[str, str, RowKind]) -> tuple[tuple[int, str, int], int, list[int]]:
     """Within a block the full subset first, then smaller ones, none, captions."""
     group, subset, kind = cell
-    rank = {"none": 8, "captions": 9}.get(subset, -subset.count("+"))
-    places = [MODALITY_ORDER.index(m) for m in subset.split("+") if m in MODALITY_ORDER]
-    return _block_order((group, kind)), rank, places
+    given = coalition(subset)
+    rank = -len(given) if given else {"none": 1, "captions": 2}.get(subset, 3)
+    places = [MODALITY_ORDER.index(m) for m in re.split("[+:]", subset) if m in MODALITY_ORDER]
+    return _block_order((group, kind)), rank, [*places, len(subset)]
 
 
 def _block_order(block: tuple[str, RowKind]) -> tuple[int, str, int]:

@@ -1,19 +1,27 @@
-"""Which modalities a question is asked with: taken away means absent, captions are another kind.
+"""Which modalities a question is asked with: taken away means absent; everything else is a control.
 
-Absent: the medium's place in the prompt is gone, no placeholder, no token. Captions: *every* medium
-gives way to its caption. A question never mixes the two.
+| label                 | what the question shows                                                 |
+|-----------------------|-------------------------------------------------------------------------|
+| `image+audio`         | these; of others not even a placeholder                                 |
+| `none`                | the text alone                                                          |
+| `captions`            | a caption in place of *every* medium                                    |
+| `swapped:audio`       | everything, but the sound is another question's                         |
+| `swapped:audio:alone` | nothing but that other question's sound                                 |
+| `blank:audio`         | everything, but the sound is silence (a picture grey, points at zero)   |
+
+The kinds answer different questions and are never mixed in one number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations
 
 from omnicompose.errors import EvaluationError
-from omnicompose.evaluation.sample import MODALITY_ORDER, Medium, Sample, Shown
+from omnicompose.evaluation.sample import MODALITY_ORDER, Medium, Options, Sample, Shown, Worded
 
 Content = tuple[Medium | str, ...]
-WORDS = ("all", "none", "subsets", "captions")
+WORDS = ("all", "none", "subsets", "captions", "swapped", "blank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +31,35 @@ class Subset:
     Attributes:
         modalities: those given as media, in the order of labels.
         captions: every medium is replaced by its caption (then `modalities` is empty).
+        swapped: this modality's media are another question's.
+        blank: there is nothing to perceive in this modality's media.
     """
 
     modalities: tuple[str, ...] = ()
     captions: bool = False
+    swapped: str = ""
+    blank: str = ""
 
     @property
     def label(self) -> str:
-        """`image+audio`, `none` or `captions`."""
-        return "captions" if self.captions else label(self.modalities)
+        """As in the module's table."""
+        if self.captions:
+            return "captions"
+        if self.swapped:
+            alone = ":alone" if self.modalities == (self.swapped,) else ""
+            return f"swapped:{self.swapped}{alone}"
+        return f"blank:{self.blank}" if self.blank else label(self.modalities)
 
 
 def label(modalities: Sequence[str]) -> str:
     """`image+audio`, whatever the order given; `none` for no modality."""
     return "+".join(m for m in MODALITY_ORDER if m in modalities) or "none"
+
+
+def coalition(name: str) -> frozenset[str] | None:
+    """The modalities that a label says are given, unchanged; None for captions and controls."""
+    parts = frozenset() if name == "none" else frozenset(name.split("+"))
+    return parts if parts <= set(MODALITY_ORDER) else None
 
 
 def parse_modalities(text: str) -> tuple[str, ...]:
@@ -67,22 +90,55 @@ def subsets_of(sample: Sample, names: Sequence[str]) -> list[Subset]:
 
 
 def view(sample: Sample, subset: Subset) -> Content:
-    """The user turn with only `subset` given: media and texts in their order."""
+    """The user turn with only `subset` given: media and texts in their order.
+
+    Texts that follow one another become one.
+    """
     content: list[Medium | str] = []
-    for part in sample.content:
-        if not isinstance(part, Shown):
+    for part in _parts(sample, subset):
+        if isinstance(part, str) and content and isinstance(content[-1], str):
+            content[-1] += part
+        else:
             content.append(part)
-        elif subset.captions and part.caption is not None:
-            content.append(part.caption)
-        elif part.medium.modality in subset.modalities:
-            content.append(part.medium)
     return tuple(content)
+
+
+def _parts(sample: Sample, subset: Subset) -> Iterator[Medium | str]:
+    given = label(subset.modalities)
+    for part in sample.content:
+        if isinstance(part, Options):
+            yield part.text(sample.choices)
+        elif isinstance(part, Worded):
+            yield part.text(given)
+        elif isinstance(part, str):
+            yield part
+        elif subset.captions and part.caption is not None:
+            yield part.caption
+        elif part.medium.modality in subset.modalities:
+            yield from (text for text in part.frame[:1] if text)
+            yield _given(part, subset)
+            yield from (text for text in part.frame[1:] if text)
+
+
+def _given(part: Shown, subset: Subset) -> Medium:
+    """The medium itself, or what a control puts in its place."""
+    modality, given = part.medium.modality, part.medium
+    if modality in (subset.swapped, subset.blank):
+        stand_in = part.swapped if modality == subset.swapped else part.blank
+        assert stand_in is not None, "controls.prepare_media makes it"
+        given = stand_in
+    return given
 
 
 def _expand(sample: Sample, name: str) -> list[Subset]:
     present = sample.modalities
     if name == "captions":
         return [Subset(captions=True)] if sample.has_captions else []
+    if name == "swapped":
+        together = [Subset(modalities=present, swapped=m) for m in present if len(present) > 1]
+        return [*together, *(Subset(modalities=(m,), swapped=m) for m in present)]
+    if name == "blank":
+        return [Subset(modalities=present, blank=m) for m in present]
     if name == "all":
         return [Subset(modalities=present)]
     if name == "none":

@@ -21,9 +21,12 @@ class TaskSpec:
         cluster_field: what makes questions dependent on one another.
         prompt: the user turn, with a note on every byte that matters.
         chance: accuracy of guessing, in [0, 1].
-        official: the rule by which the benchmark's authors score a generated reply:
-            `first_character` or None where it is the answer ladder's own.
+        official: the rule by which the benchmark's authors score a generated reply, of
+            `official.OFFICIAL`; None where it is ours.
         max_new_tokens: length of a generated reply.
+        layout: the files that its folder must hold, as globs; empty: it brings its own data.
+        checksum: sha256 of the first of them; None where the authors publish none.
+        citation: where it is described.
     """
 
     name: str
@@ -36,8 +39,11 @@ class TaskSpec:
     chance: float
     official: str | None = None
     max_new_tokens: int = 16
+    layout: tuple[str, ...] = ()
+    checksum: str | None = None
+    citation: str = ""
 
-    def to_dict(self) -> dict[str, str | int | float | None]:
+    def to_dict(self) -> dict[str, object]:
         """The fields as plain data, for `--json`."""
         return asdict(self)
 

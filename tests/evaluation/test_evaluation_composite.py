@@ -148,7 +148,7 @@ def test_evaluation_from_folder_to_results(folder: Path, tmp_path: Path) -> None
 def test_the_digest_is_of_the_content_not_of_the_path(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     assert folder_digest(copy) == folder_digest(folder)
-    (copy / "omnicompose.json").write_text('{"time": "now"}')
+    (copy / "manifest.json").write_text('{"time": "now"}')
     (copy / "README.md").write_text("words")
     assert folder_digest(copy) == folder_digest(folder)
     weights = copy / "model.safetensors"

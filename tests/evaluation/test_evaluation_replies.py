@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from omnicompose.evaluation.replies import RULES, clean, first_character, parse_reply
+from omnicompose.evaluation.official import first_character
+from omnicompose.evaluation.replies import RULES, clean, parse_reply
 
 CHOICES = ("a dog barking", "a piano", "a violin", "rain")
 BANK = [

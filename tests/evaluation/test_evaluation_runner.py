@@ -156,7 +156,7 @@ def test_results_are_computed_from_the_samples_alone(tmp_path: Path) -> None:
     (tmp_path / "results.json").unlink()
     score(tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
-    assert Results.model_validate_json(before).schema_version == 1
+    assert Results.model_validate_json(before).schema_version == 2
     (tmp_path / "run.json").unlink()
     assert score(tmp_path).tasks == Results.model_validate_json(before).tasks
 
@@ -296,6 +296,7 @@ def test_ids_must_be_unique_and_there_must_be_some(tmp_path: Path) -> None:
         ({"dtype": "int8"}, "dtype: found 'int8'"),
         ({"limit": 0}, "--limit: found 0, expected 1 or more"),
         ({"batch_size": 0, "seed": -1}, "--batch_size: found 0.*; --seed: found -1"),
+        ({"rotations": 0}, "--rotations: found 0, expected 1 or more"),
         ({"allow_errors": -1}, "--allow-errors: found -1"),
         ({"modalities": ("smell",)}, "'smell' is not a set of modalities"),
     ],

@@ -30,7 +30,8 @@ class Comparison:
         only_b: right by B alone.
         neither: right by none.
         p_value: of the hypothesis that the two are equally good; None when it cannot be tested.
-        test: `mcnemar` (every question its own cluster) or `sign-flip` (clusters, 10,000 draws).
+        test: `mcnemar` (every question its own cluster, right or wrong) or `sign-flip` (clusters
+            or grades, 10,000 draws).
         p_holm: `p_value` corrected for all comparisons of its table; None until it is in one.
         detectable: the smallest difference that this many questions show with 80 % power.
     """
@@ -99,11 +100,15 @@ def detectable_difference(n: float, discordant: float) -> float:
 def compare_paired(
     first: ArrayLike, second: ArrayLike, clusters: Sequence[str], *, seed: int = 0
 ) -> Comparison:
-    """Compare two systems' right (1) and wrong (0) answers to the same questions, in one order."""
+    """Compare two systems' scores of the same questions, in one order.
+
+    Grades between right (1) and wrong (0) count in none of the four corners of the table.
+    """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     only_a, only_b = int(np.sum((a == 1) & (b == 0))), int(np.sum((a == 0) & (b == 1)))
     both = int(np.sum((a == 1) & (b == 1)))
-    singletons = len(set(clusters)) == len(a)
+    binary = bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
+    singletons = binary and len(set(clusters)) == len(a)
     difference = estimate(a - b, clusters)
     p_value = mcnemar_exact(only_a, only_b) if singletons else sign_flip_test(a - b, clusters, seed)
     return Comparison(
@@ -111,7 +116,7 @@ def compare_paired(
         both=both,
         only_a=only_a,
         only_b=only_b,
-        neither=len(a) - both - only_a - only_b,
+        neither=int(np.sum((a == 0) & (b == 0))),
         p_value=p_value if len(a) else None,
         test="mcnemar" if singletons else "sign-flip",
         detectable=_detectable(a - b, difference),

@@ -90,7 +90,7 @@ def synergy(scores: Mapping[Coalition, ArrayLike], pair: tuple[str, str]) -> Flo
 
 
 def rescue(scores: Mapping[Coalition, ArrayLike], modalities: Sequence[str]) -> Rescue:
-    """Which questions all modalities together rescue or lose; scores must be 0 or 1."""
+    """Which questions all modalities together rescue or lose, from scores in [0, 1]."""
     together = np.asarray(scores[frozenset(modalities)], dtype=np.float64)
     singles = np.stack([np.asarray(scores[frozenset([m])], dtype=np.float64) for m in modalities])
     oracle = singles.max(axis=0)

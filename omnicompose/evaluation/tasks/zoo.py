@@ -10,10 +10,10 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from omnicompose.errors import EvaluationError
-from omnicompose.evaluation.sample import Medium, Sample, Shown
+from omnicompose.evaluation.sample import Medium, Options, Sample, Shown
 from omnicompose.evaluation.task import TaskSpec
 from omnicompose.zoo import media as zoo_media
-from omnicompose.zoo.questions import Kind, Question, caption_line, make_questions
+from omnicompose.zoo.questions import Kind, Question, caption_line, lettered, make_questions
 
 SIZE = 1000
 """Questions per set of modalities."""
@@ -21,6 +21,7 @@ SEED = 20_260
 """Of the scored questions; lessons are drawn without a question seed at all."""
 LOCATION = "drawn by omnicompose.zoo.questions; media from zoo/assets/media, held out of training"
 LICENCE = "Apache-2.0 (handwriting: scikit-learn's digits, CC BY 4.0)"
+OPTIONS = Options(style="{choice} ({letter})")
 CLUSTER_FIELD = "handwriting of the picture, else of the clip, else the sound's file"
 
 
@@ -65,7 +66,7 @@ def _sample(question: Question, index: int, media_dir: Path) -> Sample:
     return Sample(
         id=question.id,
         cluster=_cluster(chosen),
-        content=(*shown, question.text),
+        content=(*shown, question.text.removesuffix(lettered(question.options)), OPTIONS),
         choices=question.options,
         answer=question.answer_index,
         openings=question.options,

@@ -1,0 +1,134 @@
+r"""What the MCUB tasks share: their JSON, as `omnicompose mcub build` writes it too.
+
+    [{"id": "7", "conversations": [{"from": "human", "value": "<image>\nWhich ...?\nA. x"},
+                                   {"from": "gpt", "value": null}],
+      "modal_inputs": {"vision": ["a.png"]}}]
+
+The answers are another file of the same shape, whose last turn is one letter.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from omnicompose.errors import EvaluationError
+from omnicompose.evaluation.sample import LETTERS, Medium, Options, Part, Sample, Shown
+from omnicompose.evaluation.task import TaskSpec
+from omnicompose.evaluation.tasks.files import FileTask
+from omnicompose.evaluation.tasks.records import Record, json_list
+
+MODALITIES = {"vision": "image"} | {name: name for name in ("image", "audio", "video", "point")}
+"""Names of modalities in `modal_inputs`, and ours."""
+ANSWERS = "MCUB-answer.json"
+TAG = re.compile(r"(?P<before>[^\n<]*)<(?P<name>image|audio|video|point)>(?P<after>[ \t]*\n?)")
+OPTION = re.compile(r"^([A-J])\. (.*)$", re.MULTILINE)
+
+
+def mcub_task(name: str, file_name: str, what: str) -> FileTask:
+    """One of the MCUB tasks."""
+    return FileTask(
+        spec=TaskSpec(
+            name=name,
+            version=1,
+            summary=f"What do {what} have in common? 4 options, written by GPT-4 from captions.",
+            location="the ModelCompose project's data (arXiv 2402.12750), data/test",
+            licence="the authors' own terms: read them at the location",
+            cluster_field="id: every question has media of its own",
+            # The human turn of the file as it stands; a tag becomes its medium, and goes with the
+            # rest of its line when the medium is taken away.
+            prompt="<image>\n<audio>\n...QUESTION\nA. ...\nB. ...\nC. ...\nD. ...",
+            chance=0.25,
+            official="first_character",
+            max_new_tokens=128,
+            layout=(file_name, ANSWERS),
+            citation="arXiv 2402.12750",
+        ),
+        read=lambda folder: read_mcub(folder, file_name),
+    )
+
+
+def read_mcub(folder: Path, file_name: str) -> Iterator[Sample]:
+    """The questions of one file, with the answers of the key beside it."""
+    key = {record.name("id"): _last_turn(record) for record in json_list(folder / ANSWERS)}
+    for record in json_list(folder / file_name):
+        yield _sample(record, key, folder)
+
+
+def _sample(record: Record, key: Mapping[str, str], folder: Path) -> Sample:
+    name = record.name("id")
+    if name not in key:
+        raise EvaluationError(
+            f"{record.where}: id: found {name!r}, expected one that {ANSWERS} answers. "
+            "Both files must be of one release."
+        )
+    content = _content(record, folder)
+    choices = tuple(choice for _, choice in OPTION.findall(_question(record)))
+    if key[name] not in tuple(LETTERS[: len(choices)]):
+        raise EvaluationError(
+            f"{record.where}: found {len(choices)} options and the answer {key[name]!r}, expected "
+            "lines `A. ...` and the letter of one of them."
+        )
+    return Sample(
+        id=name,
+        cluster=name,
+        content=content,
+        choices=choices,
+        answer=LETTERS.index(key[name]),
+    )
+
+
+def _content(record: Record, folder: Path) -> tuple[Part, ...]:
+    question, media = _question(record), _media(record, folder)
+    content: list[Part] = []
+    end = 0
+    for tag in TAG.finditer(question):
+        content += [question[end : tag.start()]] if tag.start() > end else []
+        content.append(_shown(tag, media, record))
+        end = tag.end()
+    if left := sum(map(len, media.values())):
+        raise EvaluationError(
+            f"{record.where}: modal_inputs: found {left} more media than tags in the question; "
+            "expected one tag for each."
+        )
+    return (*content, *_with_options(question[end:]))
+
+
+def _shown(tag: re.Match[str], media: dict[str, list[Path]], record: Record) -> Shown:
+    modality = tag["name"]
+    if not media.get(modality):
+        raise EvaluationError(
+            f"{record.where}: found a tag <{modality}> more than modal_inputs has media; "
+            "expected one medium for each tag."
+        )
+    medium = Medium(modality=modality, path=media[modality].pop(0))
+    return Shown(medium=medium, frame=(tag["before"], tag["after"]))
+
+
+def _with_options(text: str) -> tuple[Part, ...]:
+    """The text with its block of options as options, if they are one block."""
+    lines = list(OPTION.finditer(text))
+    if not lines:
+        return (text,)
+    start, end = lines[0].start(), lines[-1].end()
+    block = text[start:end]
+    choices = tuple(line[2] for line in lines)
+    if Options().text(choices) != block:
+        return (text,)
+    return tuple(part for part in (text[:start], Options(), text[end:]) if part)
+
+
+def _media(record: Record, folder: Path) -> dict[str, list[Path]]:
+    inputs = record.record("modal_inputs")
+    return {
+        MODALITIES[name]: [folder / path for path in inputs.texts(name)]
+        for name in inputs.values
+        if name in MODALITIES
+    }
+
+
+def _question(record: Record) -> str:
+    return record.records("conversations")[0].text("value")
+
+
+def _last_turn(record: Record) -> str:
+    return record.records("conversations")[-1].text("value").strip()
