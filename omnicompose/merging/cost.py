@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from omnicompose.merging.job import (
     Copy,
+    Derived,
     Job,
     Merge,
     Node,
@@ -37,6 +38,9 @@ def working_bytes(job: Job, tile_elements: int) -> int:
     """Memory for the buffers and temporaries of one job."""
     tile = min(job.output.num_elements, tile_elements)
     held = job.output.num_elements if needs_whole(job) else tile
+    if isinstance(job, Derived):
+        whole = max(operand.info.num_elements for operand in job.operands)
+        held = whole if job.maker.whole else min(whole, tile * job.maker.elements_each)
     rounded = tile * job.output.dtype.itemsize
     if isinstance(job, Copy):
         return rounded + tile * job.tensor.info.dtype.itemsize
@@ -51,6 +55,9 @@ def _node_bytes(node: Node, held: int, tile: int) -> int:
             return FLOAT_BYTES * held + tile * node.info.dtype.itemsize + scratch
         case Merge():
             # The result, a delta and a temporary per expert, and a sign, sum and count at most.
-            return FLOAT_BYTES * held * (2 * len(node.experts) + 4)
+            collected = int(survey_of(node).collects * node.output.num_elements)
+            # What is collected is copied whenever it grows.
+            held_twice = 2 * FLOAT_BYTES * collected * len(node.experts)
+            return FLOAT_BYTES * held * (2 * len(node.experts) + 4) + held_twice
         case _:
             return FLOAT_BYTES * held

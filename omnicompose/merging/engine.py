@@ -216,8 +216,9 @@ class _Run:
             def work(batch: Batch) -> None:
                 for job in batch:
                     name = job.output.name
-                    sha256 = writer.write(job, places[name], known)
-                    self._folder.add(name, Record(job=hashes[name], sha256=sha256))
+                    checksum = writer.write(job, places[name], known)
+                    record = Record(job=hashes[name], crc32=checksum, measures=writer.measures)
+                    self._folder.add(name, record)
                     tracker.add(job.output.num_bytes, name)
                 digest.complete(job.output.name for job in batch)
 
@@ -236,7 +237,12 @@ class _Run:
                 for file in self._layout.files
             ),
             tensors={
-                job.output.name: self._folder.records[job.output.name].sha256 for job in self._jobs
+                job.output.name: self._folder.records[job.output.name].crc32 for job in self._jobs
+            },
+            measures={
+                job.output.name: self._folder.records[job.output.name].measures
+                for job in self._jobs
+                if self._folder.records[job.output.name].measures
             },
             bytes_read=sum(bytes_read(job) for job in self._left),
             bytes_written=bytes_written(self._left),

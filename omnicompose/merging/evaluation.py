@@ -1,33 +1,40 @@
 """Values of jobs, tile by tile: everything in fp32, nothing rounded before the output."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NoReturn
 
 import torch
 
 from omnicompose.errors import MergeError
-from omnicompose.merging.finite import check_finite
+from omnicompose.merging.finite import all_finite, refuse_nonfinite
 from omnicompose.merging.job import (
     Copy,
+    Derived,
     Difference,
     Factors,
     Fill,
     Job,
     Merge,
     Node,
+    Operand,
     Part,
     Rows,
     TensorRef,
+    children,
     merges,
     needs_whole,
     survey_of,
 )
 from omnicompose.merging.method import (
     BundleMethod,
+    CarryingMethod,
     LowRank,
     MergeContext,
     ObservingMethod,
     TensorGroup,
 )
+from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
 from omnicompose.merging.statistics import Statistics, add_statistics
 from omnicompose.merging.workspace import Workspace
 
@@ -51,9 +58,11 @@ class Evaluator:
         self._tile_elements = tile_elements
         self._allow_nonfinite = allow_nonfinite
         self._device = device
+        self._looks_at_operands = self._trusts_operands = False
         self._known: Mapping[int, Statistics] = {}
         self._statistics: dict[int, Statistics] = {}
         self._mean_rows: dict[int, torch.Tensor] = {}
+        self.measures: dict[str, float] = {}
 
     def begin(self, job: Job, known: Mapping[int, Statistics], until: Merge | None = None) -> None:
         """Gather the statistics that the merges of a job need.
@@ -65,14 +74,15 @@ class Evaluator:
         """
         self._mean_rows.clear()
         self._statistics.clear()
+        self.measures = {}
         self._known = known
+        self._trusts_operands = _carries(job)
         for merge in merges(job if until is None else until):
             survey = survey_of(merge)
             if survey.num_passes and survey.scope == "tensor":
-                earlier: Statistics = {}
-                for observe_pass in range(survey.num_passes):
-                    earlier = {**earlier, **self.observe(merge, earlier, observe_pass)}
-                self._statistics[id(merge)] = earlier
+                self._statistics[id(merge)] = observe_passes(merge, partial(self.observe, merge))
+                # Every operand has been looked at by now.
+                self._trusts_operands |= merge is job and _reads_only(job)
 
     def end(self) -> None:
         """Forget the job, and give back the memory of whole tensors."""
@@ -82,28 +92,36 @@ class Evaluator:
 
     def _context(self, merge: Merge) -> MergeContext:
         found = self._statistics.get(id(merge)) or self._known.get(id(merge), {})
-        return _context(merge, found)
+        return context_of(merge, found)
 
     def observe(self, merge: Merge, earlier: Statistics, observe_pass: int) -> Statistics:
         """Statistics of one pass, added up over the tiles of one merge, in their order."""
         method: ObservingMethod = merge.method  # type: ignore[assignment]  # survey_of vouches
-        context = _context(merge, earlier)
+        context, size = context_of(merge, earlier), merge.output.num_elements
+        most_collected = int(survey_of(merge).collects * size)
+        self._looks_at_operands = not self._allow_nonfinite
         total: dict[str, torch.Tensor] = {}
-        size = merge.output.num_elements
         step = size if needs_whole(merge) else self._tile_elements
-        for start in range(0, size, max(step, 1)):
+        for start, count in tiles_of_pass(merge, observe_pass, step):
             self._workspace.reset()
-            group = self._group(merge, start, min(step, size - start))
-            add_statistics(total, method.observe(group, context, observe_pass))
+            group = self._group(merge, start, count)
+            add_statistics(total, method.observe(group, context, observe_pass), most_collected)
         return total
 
     def values(self, job: Job, start: int, count: int) -> torch.Tensor:
         """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""
         self._workspace.reset()
+        self._looks_at_operands = not (self._allow_nonfinite or self._trusts_operands)
         values = self._node(job, start, count)
-        if not self._allow_nonfinite:
-            check_finite(values, job.output, _origin(job), start)
+        if not self._allow_nonfinite and not all_finite(values):
+            self._refuse(job, start, count)
         return values
+
+    def _refuse(self, job: Job, start: int, count: int) -> NoReturn:
+        """Compute once more with an eye on the operands, so that the one at fault is named."""
+        self._looks_at_operands = True
+        self._workspace.reset()
+        refuse_nonfinite(self._node(job, start, count), job.output, _origin(job), start)
 
     def _node(self, node: Node, start: int, count: int) -> torch.Tensor:
         match node:
@@ -119,6 +137,8 @@ class Evaluator:
                 return self._rows(node, start, count)
             case Factors():
                 return self._factors(node)
+            case Derived():
+                return self._derived(node, start, count)
             case Fill() | Copy():
                 raise AssertionError("filled by _rows; copies are not computed")
 
@@ -135,8 +155,8 @@ class Evaluator:
             ref.source.read_into(ref.name, ref.start + start + position, piece)
             if stored is not None:
                 part.copy_(piece)
-            if not self._allow_nonfinite:
-                check_finite(part, info, _where(ref), start + position)
+            if self._looks_at_operands and not all_finite(part):
+                refuse_nonfinite(part, info, _where(ref), start + position)
         return values
 
     def _merged(self, merge: Merge, start: int, count: int) -> torch.Tensor:
@@ -188,12 +208,27 @@ class Evaluator:
         shared = (method.merge(group, context) - group.base) * own.mask
         return torch.add(group.base, shared, alpha=own.scale).reshape(-1)
 
+    def _derived(self, job: Derived, start: int, count: int) -> torch.Tensor:
+        each = job.maker.elements_each
+        size = job.operands[0].info.num_elements
+        begin, taken = (0, size) if job.maker.whole else (start * each, count * each)
+        taken = min(taken, size - begin)
+        operands = [self._as_written(operand, begin, taken) for operand in job.operands]
+        values, measures = job.maker.make(operands)
+        for name, value in measures.items():
+            self.measures[name] = self.measures.get(name, 0.0) + value
+        return values
+
+    def _as_written(self, operand: Operand, start: int, count: int) -> torch.Tensor:
+        """A merge that another job writes counts as rounded there."""
+        values = self._node(operand, start, count)
+        if isinstance(operand, Merge):
+            values = values.to(operand.output.dtype).to(torch.float32)
+        return values
+
     def _difference(self, job: Difference, start: int, count: int) -> torch.Tensor:
         minuend = self._node(job.minuend, start, count)
-        subtrahend = self._node(job.subtrahend, start, count)
-        if isinstance(job.subtrahend, Merge):
-            subtrahend = subtrahend.to(job.subtrahend.output.dtype).to(torch.float32)
-        return minuend - subtrahend
+        return minuend - self._as_written(job.subtrahend, start, count)
 
     def _rows(self, job: Rows, start: int, count: int) -> torch.Tensor:
         values = self._workspace.take(torch.float32, count)
@@ -247,8 +282,15 @@ class Evaluator:
         return values
 
 
-def _context(merge: Merge, statistics: Statistics) -> MergeContext:
-    return MergeContext(parameters=merge.parameters, seed=merge.seed, statistics=statistics)
+def _reads_only(job: Job) -> bool:
+    return isinstance(job, Merge) and all(isinstance(child, TensorRef) for child in children(job))
+
+
+def _carries(job: Job) -> bool:
+    if not (isinstance(job, Merge) and _reads_only(job)):
+        return False
+    method = job.method
+    return isinstance(method, CarryingMethod) and method.carries(job.weights, job.parameters)
 
 
 def _where(ref: TensorRef) -> str:

@@ -1,6 +1,7 @@
 """The policy on NaN and infinities: refused, with the place of the first one."""
 
 import math
+from typing import NoReturn
 
 import torch
 
@@ -8,8 +9,15 @@ from omnicompose.errors import MergeError
 from omnicompose.tensors.source import TensorInfo
 
 
-def check_finite(values: torch.Tensor, info: TensorInfo, where: str, start: int) -> None:
-    """Refuse a tile with a NaN or an infinity.
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether a tile holds neither a NaN nor an infinity."""
+    # One sum is far cheaper than a test per element; it is not finite if any element is not.
+    # It may overflow over finite elements, so the slow test has the last word.
+    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def refuse_nonfinite(values: torch.Tensor, info: TensorInfo, where: str, start: int) -> NoReturn:
+    """Refuse a tile that `all_finite` does not pass.
 
     Args:
         values: flat tile, floating point.
@@ -20,14 +28,7 @@ def check_finite(values: torch.Tensor, info: TensorInfo, where: str, start: int)
     Raises:
         MergeError: naming tensor, file, value and index.
     """
-    # One sum is far cheaper than a test per element; it is not finite if any element is not.
-    # It may overflow over finite elements, so the slow test has the last word.
-    if math.isfinite(float(values.sum())):
-        return
-    bad = (~torch.isfinite(values)).nonzero()
-    if not bad.numel():
-        return
-    first = int(bad[0])
+    first = int((~torch.isfinite(values)).nonzero()[0])
     raise MergeError(
         f"{where}: tensor '{info.name}': found {float(values[first])} at index "
         f"{index_in(info.shape, start + first)}; expected finite numbers. "

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -55,6 +55,7 @@ class MethodSpec:
             not is a mistake.
         stochastic: draws random numbers, keyed by (seed, expert, tensor name, element index).
         factored_ok: works on low-rank factors without forming dense deltas.
+        dense_when: values of parameters under which it needs dense deltas after all.
         output: one tensor, or a bundle of a shared delta with parts per expert.
     """
 
@@ -71,6 +72,7 @@ class MethodSpec:
     weighted: bool = True
     stochastic: bool = False
     factored_ok: bool = False
+    dense_when: Mapping[str, ParameterValue] = field(default_factory=dict)
     output: Literal["tensor", "bundle"] = "tensor"
 
 
@@ -133,6 +135,18 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class CarryingMethod(Method, Protocol):
+    """A method whose result shows every NaN and infinity of its operands, mostly.
+
+    Where it does, the engine looks at the result alone instead of at every operand.
+    """
+
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """Whether no operand's NaN or infinity can be missing from the result."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What a method has to observe before it merges, under the parameters it was given.
@@ -140,10 +154,14 @@ class Survey:
     Attributes:
         num_passes: how many times every tile is observed; 0: merge at once.
         scope: what one sum of statistics spans: the tiles of one tensor, or of the whole model.
+        num_sampled: the first so many passes do with some tiles of every tensor.
+        collects: share of a tensor's entries, per expert, that the statistics hold at most.
     """
 
     num_passes: int
     scope: Literal["tensor", "model"] = "tensor"
+    num_sampled: int = 0
+    collects: float = 0.0
 
 
 class ObservingMethod(Method, Protocol):
@@ -162,6 +180,26 @@ class ObservingMethod(Method, Protocol):
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
         """Additive statistics of one tile; `context.statistics` holds those of earlier passes."""
+        ...
+
+
+@runtime_checkable
+class SettlingMethod(ObservingMethod, Protocol):
+    """A method that can tell early what its statistics come to.
+
+    An engine that asks saves passes and memory; one that never does gets the same tensors.
+    """
+
+    def needs(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> bool:
+        """Whether a pass can still add to what `context.statistics` tells."""
+        ...
+
+    def settle(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """The statistics to go on with after a pass, in place of `context.statistics`."""
         ...
 
 

@@ -69,7 +69,8 @@ class MergeResult:
 
     Attributes:
         files: weight files in order.
-        tensors: sha256 of the bytes of every tensor by name.
+        tensors: crc32 of the bytes of every tensor by name.
+        measures: by tensor, facts that were found while it was computed.
         bytes_read: from the sources, cached or not.
         bytes_written: of tensors, in this run.
         seconds: wall time until all bytes were on the disk.
@@ -78,7 +79,8 @@ class MergeResult:
     """
 
     files: tuple[WrittenFile, ...]
-    tensors: Mapping[str, str]
+    tensors: Mapping[str, int]
+    measures: Mapping[str, Mapping[str, float]]
     bytes_read: int
     bytes_written: int
     seconds: float

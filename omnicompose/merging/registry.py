@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from omnicompose.errors import RecipeError
 from omnicompose.merging.method import Method, MethodSpec, Parameter, ParameterValue
 from omnicompose.merging.methods.arcee_fusion import ArceeFusion
-from omnicompose.merging.methods.breadcrumbs import Breadcrumbs, BreadcrumbsTies
+from omnicompose.merging.methods.breadcrumbs import TIES_SPEC as BREADCRUMBS_TIES
+from omnicompose.merging.methods.breadcrumbs import Breadcrumbs
 from omnicompose.merging.methods.dare import DareLinear, DareTies
 from omnicompose.merging.methods.della import Della, DellaLinear
 from omnicompose.merging.methods.emr import Emr
@@ -46,7 +47,7 @@ _ALL: tuple[Method, ...] = (
     Della(),
     DellaLinear(),
     Breadcrumbs(),
-    BreadcrumbsTies(),
+    Breadcrumbs(BREADCRUMBS_TIES),
     ModelStock(),
     Sce(),
     Varm(),

@@ -8,13 +8,30 @@ import torch
 Statistics = Mapping[str, torch.Tensor]
 
 
-def add_statistics(total: MutableMapping[str, torch.Tensor], found: Statistics) -> None:
-    """Add `found` to `total` by key."""
+COLLECTED = "each."
+"""Statistics whose names begin so are not added up but put one after the other."""
+
+
+def add_statistics(
+    total: MutableMapping[str, torch.Tensor], found: Statistics, most_collected: int | None = None
+) -> None:
+    """Add `found` to `total` by key.
+
+    Args:
+        total: what was found so far.
+        found: what one more tile or tensor gave.
+        most_collected: entries that a collected statistic may have; one that outgrows it is
+            emptied, so that memory is bounded. Methods count beside what they collect.
+    """
     for key, value in found.items():
-        if key in total:
-            total[key] += value
-        else:
+        if key not in total:
             total[key] = value.clone()
+        elif key.startswith(COLLECTED):
+            total[key] = torch.cat([total[key], value])
+        else:
+            total[key] += value
+        if most_collected is not None and key.startswith(COLLECTED):
+            total[key] = total[key] if total[key].numel() <= most_collected else value[:0]
 
 
 class OrderedSum:

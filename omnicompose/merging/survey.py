@@ -8,6 +8,7 @@ from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.job import Job, Merge, merges, survey_of
 from omnicompose.merging.options import Report
 from omnicompose.merging.parallel import Pool
+from omnicompose.merging.passes import observe_passes
 from omnicompose.merging.statistics import OrderedSum, Statistics
 from omnicompose.merging.tracking import Tracker
 
@@ -27,20 +28,20 @@ def survey_model(
     """
     known: dict[int, Statistics] = {}
     for group in _groups(jobs):
-        earlier: Statistics = {}
         num_passes = survey_of(group[0][2]).num_passes
         total_bytes = num_passes * sum(merge.output.num_bytes for _, _, merge in group)
         tracker = Tracker("observe", total_bytes, report)
-        for observe_pass in range(num_passes):
+
+        # The loop's values are bound as defaults, so that no pass sees those of another group.
+        def observe(
+            earlier: Statistics,
+            observe_pass: int,
+            group: list[Work] = group,
+            tracker: Tracker = tracker,
+        ) -> Statistics:
             found = OrderedSum()
 
-            # The loop's values are bound as defaults, so that no thread sees those of another pass.
-            def make_worker(
-                observe_pass: int = observe_pass,
-                earlier: Statistics = earlier,
-                found: OrderedSum = found,
-                tracker: Tracker = tracker,
-            ) -> Callable[[Work], None]:
+            def make_worker() -> Callable[[Work], None]:
                 evaluator = make_evaluator()
 
                 def work(item: Work) -> None:
@@ -53,8 +54,10 @@ def survey_model(
                 return work
 
             pool.run(group, lambda item: working_bytes(item[1], tile_elements), make_worker)
-            earlier = {**earlier, **found.total}
-        known.update((id(merge), earlier) for _, _, merge in group)
+            return found.total
+
+        statistics = observe_passes(group[0][2], observe)
+        known.update((id(merge), statistics) for _, _, merge in group)
     return known
 
 

@@ -67,7 +67,8 @@ class Workspace:
             buffers.append(self._new(kind, num_elements))
         elif buffers[number].numel() < num_elements:
             buffers[number] = self._new(kind, num_elements)
-        return buffers[number][:num_elements]
+        found = buffers[number]
+        return found if found.numel() == num_elements else found[:num_elements]
 
     def _new(self, kind: Kind, num_elements: int) -> torch.Tensor:
         dtype, on_host = kind

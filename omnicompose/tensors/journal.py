@@ -1,19 +1,20 @@
-"""The journal of an unfinished folder: which tensors are complete, and what their bytes hash to.
+"""The journal of an unfinished folder: which tensors are complete, and the checksum of their bytes.
 
 One JSON object per line. The first line names the plan; each further line one finished tensor,
-appended after its bytes were handed to the kernel. A line that a kill cut short counts for nothing.
+appended after its bytes were handed to the kernel. A checksum finds bytes that a power cut lost;
+the finished files have sha256 hashes besides. A line that a kill cut short counts for nothing.
 """
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnicompose.errors import MergeError
 
 JOURNAL_NAME = "journal.jsonl"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +23,13 @@ class Record:
 
     Attributes:
         job: hash of what was to be computed.
-        sha256: of the bytes written.
+        crc32: of the bytes written.
+        measures: facts that were found while it was computed.
     """
 
     job: str
-    sha256: str
+    crc32: int
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Journal:
@@ -43,7 +46,9 @@ class Journal:
         Raises:
             OSError: the line cannot be written.
         """
-        self._write({"tensor": tensor, "job": record.job, "sha256": record.sha256})
+        fields = {"tensor": tensor, "job": record.job, "crc32": record.crc32}
+        measures = {"measures": record.measures} if record.measures else {}
+        self._write(fields | measures)
 
     def _write(self, fields: Mapping[str, object]) -> None:
         line = json.dumps(fields).encode() + b"\n"
@@ -76,7 +81,10 @@ def read_journal(folder: Path) -> Mapping[str, Record]:
     # What follows the last line break was cut short by a kill.
     for line in lines[1:-1]:
         fields = json.loads(line)
-        records[fields["tensor"]] = Record(job=fields["job"], sha256=fields["sha256"])
+        measures = fields.get("measures", {})
+        records[fields["tensor"]] = Record(
+            job=fields["job"], crc32=fields["crc32"], measures=measures
+        )
     return records
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from zlib import crc32
 
 import pytest
 import torch
@@ -96,9 +97,9 @@ def test_the_result_tells_hashes_and_bytes(models, merged):
     (file,) = result.files
     data = (out / file.name).read_bytes()
     assert (len(data), hashlib.sha256(data).hexdigest()) == (file.num_bytes, file.sha256)
-    for name, sha256 in result.tensors.items():
+    for name, checksum in result.tensors.items():
         stored = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()
-        assert hashlib.sha256(stored).hexdigest() == sha256
+        assert crc32(stored) == checksum
     assert list(result.tensors) == [job.output.name for job in jobs]
     assert result.bytes_written == sum(t.numel() * t.itemsize for t in tensors.values())
     assert result.bytes_read == sum(map(bytes_read, jobs)) > result.bytes_written

@@ -19,6 +19,7 @@ last one kept are kept. If density + gamma > 1, fewer are dropped at the top.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -43,13 +44,12 @@ from omnicompose.merging.methods.deltas import (
 from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
     DENSITY,
+    MOST_COLLECTED,
+    TENSOR_STAGES,
+    Thresholds,
     keep_from,
     keep_up_to,
     num_kept,
-    observe_lower,
-    observe_upper,
-    size_seen,
-    threshold,
 )
 
 GAMMA = Parameter(
@@ -78,7 +78,7 @@ SPEC = MethodSpec(
     paper="2312.06795",
     needs_base=True,
     granularity="element",
-    num_passes=3,
+    num_passes=5,
     parameters=(DENSITY, GAMMA, SCALE, COUNTING),
     profiles={
         name: {key: value for key, value in values.items() if key != "combine"}
@@ -93,7 +93,7 @@ TIES_SPEC = MethodSpec(
     paper="2312.06795",
     needs_base=True,
     granularity="element",
-    num_passes=3,
+    num_passes=5,
     parameters=(DENSITY, GAMMA, SCALE, COUNTING, COMBINE),
     profiles={"mergekit": PROFILES["mergekit"]},
 )
@@ -106,47 +106,53 @@ class Ranks(NamedTuple):
     last: int
 
 
+SURVEY = Survey(num_passes=len(TENSOR_STAGES), num_sampled=1, collects=2 * MOST_COLLECTED)
+
+
+@dataclass(frozen=True, slots=True)
 class Breadcrumbs:
-    """Sum of the middle of every delta."""
+    """The middle of every delta, added up or put to the vote.
 
-    spec = SPEC
+    Attributes:
+        spec: what it needs and promises; one that has `combine` votes.
+    """
+
+    spec: MethodSpec = SPEC
 
     def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
-        """Two passes for the thresholds of a tensor."""
-        return Survey(num_passes=2)
+        """The passes of the thresholds of a tensor."""
+        return SURVEY
 
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
-        """Histograms of magnitudes."""
-        return _observe(group, context, observe_pass)
+        """Counts of magnitudes."""
+        search = _thresholds(group.expert_names, context)
+        stage = TENSOR_STAGES[observe_pass]
+        return search.observe(stage, group, deltas(group), context.statistics)
 
-    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
-        """Base plus the summed middles, fp32."""
-        merged = combine(_middles(group, context), group.weights)
-        return add_to_base(group, merged, number(context.parameters, "scale"))
+    def needs(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> bool:
+        """Whether a pass can still add to what is known."""
+        search = _thresholds(expert_names, context)
+        return search.needs(TENSOR_STAGES[observe_pass], context.statistics)
 
-
-class BreadcrumbsTies:
-    """Sign election among the middles."""
-
-    spec = TIES_SPEC
-
-    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
-        """Two passes for the thresholds of a tensor."""
-        return Survey(num_passes=2)
-
-    def observe(
-        self, group: TensorGroup, context: MergeContext, observe_pass: int
+    def settle(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
-        """Histograms of magnitudes."""
-        return _observe(group, context, observe_pass)
+        """The thresholds in place of the counts."""
+        search = _thresholds(expert_names, context)
+        return search.settle(TENSOR_STAGES[observe_pass], context.statistics)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the merged middles, fp32."""
-        kept = _middles(group, context)
-        how = cast(Agreement, word(context.parameters, "combine"))
-        merged = merge_agreeing(kept, group.weights, elect(kept, group.weights), how)
+        kept, weights = _middles(group, context), group.weights
+        if "combine" in context.parameters:
+            how = cast(Agreement, word(context.parameters, "combine"))
+            merged = merge_agreeing(kept, weights, elect(kept, weights), how)
+        else:
+            merged = combine(kept, weights)
         return add_to_base(group, merged, number(context.parameters, "scale"))
 
 
@@ -162,29 +168,19 @@ def ranks_kept(density: float, gamma: float, size: int, counting: str) -> Ranks:
     return Ranks(top + 1, top + kept)
 
 
-def _ranks(group: TensorGroup, context: MergeContext, expert: int, size: int) -> Ranks:
-    density = per_expert(group, context, "density")[expert]
-    gamma = per_expert(group, context, "gamma")[expert]
-    return ranks_kept(density, gamma, size, word(context.parameters, "counting"))
-
-
-def _observe(
-    group: TensorGroup, context: MergeContext, observe_pass: int
-) -> Mapping[str, torch.Tensor]:
-    if observe_pass == 0:
-        return observe_upper(group, deltas(group))
-    return observe_lower(
-        group, deltas(group), context.statistics, lambda i, size: _ranks(group, context, i, size)
+def _thresholds(expert_names: tuple[str, ...], context: MergeContext) -> Thresholds:
+    densities = per_expert(expert_names, context, "density")
+    gammas = per_expert(expert_names, context, "gamma")
+    counting = word(context.parameters, "counting")
+    return Thresholds(
+        experts=expert_names,
+        ranks=lambda i, size: ranks_kept(densities[i], gammas[i], size, counting),
     )
 
 
 def _middles(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:
-    kept = []
+    search, kept = _thresholds(group.expert_names, context), []
     for i, delta in enumerate(deltas(group)):
-        ranks = _ranks(group, context, i, size_seen(group, context.statistics, i))
-        if ranks.first > 1:
-            most = threshold(group, context.statistics, i, ranks.first, row=0)
-            delta = keep_up_to(delta, most)
-        least = threshold(group, context.statistics, i, ranks.last, row=1)
-        kept.append(keep_from(delta, least))
+        most, least = search.find(i, context.statistics)
+        kept.append(keep_from(keep_up_to(delta, most), least))
     return kept

@@ -152,7 +152,7 @@ def _restores(parameters: Mapping[str, ParameterValue]) -> bool:
 
 def _dropped(group: TensorGroup, context: MergeContext, uniform: Uniform) -> list[torch.Tensor]:
     kept = list(deltas(group))
-    for i, density in enumerate(per_expert(group, context, "density")):
+    for i, density in enumerate(per_expert(group.expert_names, context, "density")):
         if density < 1.0:
             kept[i] = drop(kept[i], uniform(group, i, context.seed), density)
     return kept
@@ -162,6 +162,6 @@ def _kept(group: TensorGroup, context: MergeContext, uniform: Uniform) -> list[t
     kept = _dropped(group, context, uniform)
     rescale = word(context.parameters, "rescale")
     if rescale == "density":
-        for i, density in enumerate(per_expert(group, context, "density")):
+        for i, density in enumerate(per_expert(group.expert_names, context, "density")):
             kept[i] = kept[i] / density if density > 0.0 else kept[i]
     return restore_l1(group, kept, context.statistics if rescale == "l1" else {})

@@ -137,8 +137,8 @@ def _kept(group: TensorGroup, context: MergeContext, uniform: Uniform) -> list[t
 
 
 def _window(group: TensorGroup, context: MergeContext, expert: int) -> tuple[float, float]:
-    density = per_expert(group, context, "density")[expert]
-    epsilon = per_expert(group, context, "epsilon")[expert]
+    density = per_expert(group.expert_names, context, "density")[expert]
+    epsilon = per_expert(group.expert_names, context, "epsilon")[expert]
     inside = density > epsilon and density + epsilon < 1.0
     if density < 1.0 and epsilon > 0.0 and not inside:
         raise MergeError(

@@ -88,19 +88,19 @@ def word(parameters: Mapping[str, ParameterValue], name: str) -> str:
     return value
 
 
-def per_expert(group: TensorGroup, context: MergeContext, name: str) -> list[float]:
-    """A numeric parameter for every expert of the group.
+def per_expert(expert_names: tuple[str, ...], context: MergeContext, name: str) -> list[float]:
+    """A numeric parameter for every expert.
 
     Raises:
         MergeError: if it is a mapping that lacks one of them.
     """
     value = context.parameters[name]
     if not isinstance(value, Mapping):
-        return [number(context.parameters, name)] * len(group.experts)
-    missing = [expert for expert in group.expert_names if expert not in value]
+        return [number(context.parameters, name)] * len(expert_names)
+    missing = [expert for expert in expert_names if expert not in value]
     if missing:
         raise MergeError(
-            f"{group.name}: parameter {name!r} names {sorted(value)} but not {missing}. "
+            f"parameter {name!r}: names {sorted(value)} but not {missing}. "
             "Give a number for every expert, or one number for all."
         )
-    return [float(value[expert]) for expert in group.expert_names]
+    return [float(value[expert]) for expert in expert_names]

@@ -9,9 +9,17 @@ Paper: "Model soups", arXiv 2203.05482. Checked against mergekit 0.1.5 `linear` 
 differ: an expert with weight 0 is not read, and a lone weight of 1 copies its expert bit for bit.
 """
 
+from collections.abc import Mapping
+
 import torch
 
-from omnicompose.merging.method import MergeContext, MethodSpec, Parameter, TensorGroup
+from omnicompose.merging.method import (
+    MergeContext,
+    MethodSpec,
+    Parameter,
+    ParameterValue,
+    TensorGroup,
+)
 from omnicompose.merging.methods.deltas import combine, flag, normalised
 
 SPEC = MethodSpec(
@@ -35,6 +43,10 @@ class Linear:
     """Weighted average."""
 
     spec = SPEC
+
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """An expert without weight is not read; all others show."""
+        return 0.0 not in weights
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """The average, fp32, of the experts' shape."""

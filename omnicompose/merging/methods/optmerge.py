@@ -50,6 +50,7 @@ SPEC = MethodSpec(
     paper="2505.19892",
     needs_base=True,
     factored_ok=True,
+    dense_when={"optimizer": "adam"},
     parameters=(
         SCALE,
         Parameter(

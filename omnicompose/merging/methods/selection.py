@@ -4,6 +4,9 @@ A non-negative fp32 number sorts like its bit pattern. Pass 0 counts the upper 1
 histogram: the sign bit is 0); the bin that holds the wanted rank is then known. Pass 1 counts the
 lower 16 bits inside that bin, which fixes the number. Counts add up over tiles, so neither a sort
 nor a whole tensor is ever needed, and the answer is exact.
+
+Counting every number takes long. Where a sample tells about where the rank falls, one pass does:
+it counts what is above that stretch and collects what is in it.
 """
 
 from collections.abc import Sequence
@@ -49,6 +52,26 @@ def _within(bits: torch.Tensor, prefix: int) -> torch.Tensor:
     numbers = bits.numpy()
     kept: np.ndarray = numbers[(numbers >> 16) == prefix]
     return torch.from_numpy(kept)
+
+
+def split_at(values: torch.Tensor, least: int, end: int) -> tuple[int, torch.Tensor]:
+    """How many magnitudes have bit patterns from `end` on, and those in `[least, end)`, int32."""
+    bits = magnitude_bits(values)
+    if bits.device.type != "cpu":
+        return int((bits >= end).sum()), bits[(bits >= least) & (bits < end)]
+    # numpy compares, counts and compresses in a fraction of torch's time on a CPU.
+    numbers = bits.numpy()
+    inside, above = numbers >= least, numbers >= end
+    num_above = int(np.count_nonzero(above))
+    np.logical_xor(inside, above, out=inside)
+    return num_above, torch.from_numpy(numbers[np.flatnonzero(inside)])
+
+
+def kth_pattern(patterns: torch.Tensor, rank: int) -> float:
+    """The fp32 number whose bit pattern is the `rank`-th largest of some."""
+    position = patterns.numel() - rank
+    numbers = patterns.cpu().numpy()
+    return float(np.partition(numbers, position)[position : position + 1].view(np.float32)[0])
 
 
 def place_of(counts: torch.Tensor, rank: int) -> Place:

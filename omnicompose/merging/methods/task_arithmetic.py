@@ -9,9 +9,17 @@ Paper: "Editing models with task arithmetic", arXiv 2212.04089, section 2. Check
 differ: deltas stay in fp32 (mergekit keeps them in the input's dtype).
 """
 
+from collections.abc import Mapping
+
 import torch
 
-from omnicompose.merging.method import MergeContext, MethodSpec, Parameter, TensorGroup
+from omnicompose.merging.method import (
+    MergeContext,
+    MethodSpec,
+    Parameter,
+    ParameterValue,
+    TensorGroup,
+)
 from omnicompose.merging.methods.deltas import (
     add_to_base,
     base_of,
@@ -44,6 +52,10 @@ class TaskArithmetic:
     """Weighted sum of deltas."""
 
     spec = SPEC
+
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """A lone expert may be copied without its base; all others show, if they have a weight."""
+        return len(weights) > 1 and 0.0 not in (parameters["scale"], *weights)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the scaled sum, fp32."""

@@ -41,12 +41,12 @@ from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
     COUNTING,
     DENSITY,
+    MODEL_STAGES,
+    MOST_COLLECTED,
+    TENSOR_STAGES,
+    Thresholds,
     keep_from,
     num_kept,
-    observe_lower,
-    observe_upper,
-    size_seen,
-    threshold,
 )
 
 SPEC = MethodSpec(
@@ -56,7 +56,7 @@ SPEC = MethodSpec(
     paper="2306.01708",
     needs_base=True,
     granularity="element",
-    num_passes=5,
+    num_passes=7,
     parameters=(
         DENSITY,
         SCALE,
@@ -103,27 +103,44 @@ class Ties:
     spec = SPEC
 
     def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
-        """Two passes for the thresholds, one each for L1 norms and for the majority sign."""
-        num_passes = len(_stages(parameters))
-        whole_model = parameters["scope"] == "model"
-        return Survey(num_passes=num_passes, scope="model" if whole_model else "tensor")
+        """The passes of the thresholds, one each for L1 norms and for the majority sign."""
+        stages = _stages(parameters)
+        return Survey(
+            num_passes=len(stages),
+            scope="model" if parameters["scope"] == "model" else "tensor",
+            num_sampled=int("sample" in stages),
+            collects=MOST_COLLECTED if "between" in stages else 0.0,
+        )
 
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
-        """Histograms of magnitudes, then whatever the parameters ask for besides."""
+        """Counts of magnitudes, then whatever the parameters ask for besides."""
         stage = _stages(context.parameters)[observe_pass]
         moved = deltas(group)
-        if stage == "upper":
-            return observe_upper(group, moved)
-        if stage == "lower":
-            return observe_lower(
-                group, moved, context.statistics, lambda i, size: [_rank(group, context, i, size)]
-            )
+        if stage in TENSOR_STAGES:
+            search = _thresholds(group.expert_names, context)
+            return search.observe(stage, group, moved, context.statistics)
         if stage == "l1":
             return observe_l1(group, moved, _trimmed(group, context))
         elected = torch.sign(_weighted_sum(group, _kept(group, context)))
         return {"majority": elected.sum(dtype=torch.float64)}
+
+    def needs(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> bool:
+        """Whether a pass can still add to what is known."""
+        stage = _stages(context.parameters)[observe_pass]
+        if stage not in TENSOR_STAGES:
+            return True
+        return _thresholds(expert_names, context).needs(stage, context.statistics)
+
+    def settle(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> Mapping[str, torch.Tensor]:
+        """The thresholds in place of the counts."""
+        stage = _stages(context.parameters)[observe_pass]
+        return _thresholds(expert_names, context).settle(stage, context.statistics)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the merged delta of one tile, fp32."""
@@ -136,24 +153,30 @@ class Ties:
 
 
 def _stages(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
-    trims = () if parameters["density"] == 1.0 else ("upper", "lower")
+    stages = MODEL_STAGES if parameters["scope"] == "model" else TENSOR_STAGES
+    trims = () if parameters["density"] == 1.0 else stages
     rescales = ("l1",) if parameters["rescale"] == "l1" and trims else ()
     votes = ("majority",) if parameters["zero_sign"] == "majority" else ()
     return (*trims, *rescales, *votes)
 
 
-def _rank(group: TensorGroup, context: MergeContext, expert: int, size: int) -> int:
-    density = per_expert(group, context, "density")[expert]
-    return num_kept(density, size, word(context.parameters, "counting"))
+def _thresholds(expert_names: tuple[str, ...], context: MergeContext) -> Thresholds:
+    densities = per_expert(expert_names, context, "density")
+    counting = word(context.parameters, "counting")
+    return Thresholds(
+        experts=expert_names,
+        ranks=lambda i, size: [num_kept(densities[i], size, counting)],
+    )
 
 
 def _trimmed(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:
     moved = list(deltas(group))
     if context.parameters["density"] == 1.0:
         return moved
+    search = _thresholds(group.expert_names, context)
     for i, delta in enumerate(moved):
-        rank = _rank(group, context, i, size_seen(group, context.statistics, i))
-        moved[i] = keep_from(delta, threshold(group, context.statistics, i, rank))
+        (least,) = search.find(i, context.statistics)
+        moved[i] = keep_from(delta, least)
     return moved
 
 

@@ -1,10 +1,16 @@
-"""Trimming by magnitude from counts of tiles: which ranks to look for, and the thresholds found.
+"""Trimming by magnitude: which ranks are looked for, and the thresholds found tile by tile.
 
-Statistics are kept per expert: `upper.<expert>` (pass 0) and `lower.<expert>` (pass 1), the two
-histograms of `selection`. A rank is counted from the largest magnitude, which is rank 1.
+A rank is counted from the largest magnitude, which is rank 1. The thresholds of one tensor take a
+look at a sample and one pass: `sample` counts the upper bits of some magnitudes, which tells about
+where each rank falls; `between` counts what lies above and collects what lies there. Where that
+fails (many equal magnitudes, a tensor unlike its sample), and for a whole model, whose ranks fall
+among too many to collect, two passes of counting give the same: `upper` and `lower`, the two
+histograms of `selection`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod, sqrt
 
 import numpy as np
 import torch
@@ -12,13 +18,28 @@ import torch
 from omnicompose.merging.method import Parameter, TensorGroup
 from omnicompose.merging.methods.selection import (
     PREFIXES,
+    SUFFIXES,
     count_prefixes,
     count_suffixes,
     kth_largest,
+    kth_pattern,
     place_of,
+    split_at,
 )
+from omnicompose.merging.statistics import COLLECTED
 
 Statistics = Mapping[str, torch.Tensor]
+Ranks = Callable[[int, int], Sequence[int]]
+"""(number of the expert, number of entries) -> the ranks whose magnitudes are wanted."""
+
+TENSOR_STAGES = ("sample", "between", "upper", "lower")
+MODEL_STAGES = ("upper", "lower")
+LEAST_MARGIN = 0.004
+"""Share of the sample that is collected on either side of a rank, at least."""
+DEVIATIONS = 6
+"""Standard deviations of the rank of a random sample that are collected on either side."""
+MOST_COLLECTED = 0.04
+"""Share of a tensor that is collected at most; if the sample has more there, it is counted."""
 
 DENSITY = Parameter(
     name="density",
@@ -49,41 +70,115 @@ def num_kept(density: float, size: int, counting: str) -> int:
     return min(max(1, KEPT[counting](density, size)), size)
 
 
-def observe_upper(group: TensorGroup, moved: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Pass 0: histogram of the upper bits of each expert's magnitudes."""
-    return {
-        f"upper.{expert}": count_prefixes(delta)
-        for expert, delta in zip(group.expert_names, moved, strict=True)
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The search for the magnitudes at some ranks of every expert's delta.
+
+    Attributes:
+        experts: their names.
+        ranks: what is looked for.
+    """
+
+    experts: tuple[str, ...]
+    ranks: Ranks
+
+    def observe(
+        self, stage: str, group: TensorGroup, moved: Sequence[torch.Tensor], statistics: Statistics
+    ) -> dict[str, torch.Tensor]:
+        """Additive statistics of one tile of all deltas."""
+        found: dict[str, torch.Tensor] = {}
+        if stage == "sample" and group.offset == 0:
+            found["size"] = torch.tensor(prod(group.shape))
+        for i, delta in enumerate(moved):
+            found |= self._observe_one(stage, i, delta, statistics)
+        return found
+
+    def _observe_one(
+        self, stage: str, i: int, delta: torch.Tensor, statistics: Statistics
+    ) -> dict[str, torch.Tensor]:
+        expert = self.experts[i]
+        if stage in ("sample", "upper"):
+            return {f"{stage}.{expert}": count_prefixes(delta)}
+        if stage == "lower":
+            upper = statistics[f"upper.{expert}"]
+            wanted = self.ranks(i, int(upper.sum()))
+            return {
+                f"lower.{expert}": count_suffixes(delta, [place_of(upper, r).bin for r in wanted])
+            }
+        found: dict[str, torch.Tensor] = {}
+        for row, (least, end) in enumerate(self._stretches(i, statistics)):
+            above, inside = split_at(delta, least, end)
+            found[f"{COLLECTED}{expert}.{row}"] = inside
+            found[f"count.{expert}.{row}"] = torch.tensor([above, inside.numel()])
+        return found
+
+    def needs(self, stage: str, statistics: Statistics) -> bool:
+        """Whether a stage can still add to what is known."""
+        if stage == "sample":
+            return True
+        if stage == "between":
+            return all(self._collectable(i, statistics) for i in range(len(self.experts)))
+        return not all(f"threshold.{expert}" in statistics for expert in self.experts)
+
+    def settle(self, stage: str, statistics: Statistics) -> Statistics:
+        """The statistics to go on with: the thresholds in place of what they were found from."""
+        if stage not in ("between", "lower"):
+            return statistics
+        found = [self._find(i, statistics) for i in range(len(self.experts))]
+        kept = {
+            key: value
+            for key, value in statistics.items()
+            if not key.startswith((COLLECTED, "count.", "upper.", "lower.", "sample."))
+        }
+        if all(thresholds is not None for thresholds in found):
+            names = (f"threshold.{expert}" for expert in self.experts)
+            kept |= {n: torch.tensor(f) for n, f in zip(names, found, strict=True) if f is not None}
+        return kept
+
+    def find(self, i: int, statistics: Statistics) -> Sequence[float]:
+        """The magnitudes at the ranks of expert `i`, once they have been observed."""
+        settled = statistics.get(f"threshold.{self.experts[i]}")
+        found = self._find(i, statistics) if settled is None else settled.tolist()
+        assert found is not None, "counting finds every rank"
+        return found
+
+    def _find(self, i: int, statistics: Statistics) -> list[float] | None:
+        expert = self.experts[i]
+        if f"lower.{expert}" in statistics:
+            upper, lower = statistics[f"upper.{expert}"], statistics[f"lower.{expert}"]
+            wanted = self.ranks(i, int(upper.sum()))
+            return [kth_largest(upper, lower[row], rank) for row, rank in enumerate(wanted)]
+        found = []
+        for row, rank in enumerate(self.ranks(i, int(statistics["size"]))):
+            above, inside = statistics[f"count.{expert}.{row}"].tolist()
+            patterns = statistics[f"{COLLECTED}{expert}.{row}"]
+            if not above < rank <= above + inside or patterns.numel() != inside:
+                return None
+            found.append(kth_pattern(patterns, rank - above))
+        return found
+
+    def _stretches(self, i: int, statistics: Statistics) -> list[tuple[int, int]]:
+        """For every rank the bit patterns, from and to, among which the sample expects it."""
+        sample, size = statistics[f"sample.{self.experts[i]}"], int(statistics["size"])
+        return [_stretch(sample, size, rank) for rank in self.ranks(i, size)]
+
+    def _collectable(self, i: int, statistics: Statistics) -> bool:
+        sample = statistics[f"sample.{self.experts[i]}"]
+        shares = (
+            sample[least // SUFFIXES : -(-end // SUFFIXES)].sum() / sample.sum()
+            for least, end in self._stretches(i, statistics)
+        )
+        return all(float(share) <= MOST_COLLECTED for share in shares)
 
 
-def observe_lower(
-    group: TensorGroup,
-    moved: Sequence[torch.Tensor],
-    statistics: Statistics,
-    ranks: Callable[[int, int], Sequence[int]],
-) -> dict[str, torch.Tensor]:
-    """Pass 1: histograms of the lower bits in the bins of `ranks(expert, size)`."""
-    found = {}
-    for i, (expert, delta) in enumerate(zip(group.expert_names, moved, strict=True)):
-        upper = statistics[f"upper.{expert}"]
-        wanted = ranks(i, int(upper.sum()))
-        found[f"lower.{expert}"] = count_suffixes(delta, [place_of(upper, r).bin for r in wanted])
-    return found
-
-
-def size_seen(group: TensorGroup, statistics: Statistics, expert: int) -> int:
-    """How many entries of an expert were counted: those of the tensor, or of the model."""
-    return int(statistics[f"upper.{group.expert_names[expert]}"].sum())
-
-
-def threshold(
-    group: TensorGroup, statistics: Statistics, expert: int, rank: int, row: int = 0
-) -> float:
-    """The `rank`-th largest magnitude of an expert; `row` is its place among the wanted ranks."""
-    name = group.expert_names[expert]
-    assert statistics[f"upper.{name}"].numel() == PREFIXES
-    return kth_largest(statistics[f"upper.{name}"], statistics[f"lower.{name}"][row], rank)
+def _stretch(sample: torch.Tensor, size: int, rank: int) -> tuple[int, int]:
+    seen = int(sample.sum())
+    margin = ceil(max(LEAST_MARGIN * seen, DEVIATIONS * 0.5 * sqrt(seen))) if seen < size else 0
+    expected = round(rank / size * seen)
+    first = place_of(sample, min(max(expected - margin, 1), seen)).bin
+    last = place_of(sample, min(max(expected + margin, 1), seen)).bin
+    assert sample.numel() == PREFIXES
+    return last * SUFFIXES, (first + 1) * SUFFIXES
 
 
 def keep_from(delta: torch.Tensor, least: float) -> torch.Tensor:

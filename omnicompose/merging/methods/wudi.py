@@ -51,6 +51,7 @@ SPEC = MethodSpec(
     paper="2503.08099",
     needs_base=True,
     factored_ok=True,
+    dense_when={"solver": "adam"},
     parameters=(
         SCALE,
         START,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from omnicompose.merging.method import LowRank, MergeContext, ParameterValue, TensorGroup
 from omnicompose.merging.registry import METHODS, check_parameters
+from omnicompose.merging.statistics import add_statistics
 from omnicompose.merging.whole_tensor import merge_whole, observed
 
 WHOLE: Mapping[str, Mapping[str, ParameterValue]] = {
@@ -188,8 +189,7 @@ def merge_by_tiles(name: str, group: TensorGroup, context: MergeContext, size: i
     for observe_pass in range(passes):
         total: dict[str, torch.Tensor] = {}
         for tile in tiles:
-            for key, value in method.observe(tile, context, observe_pass).items():
-                total[key] = total[key] + value if key in total else value
+            add_statistics(total, method.observe(tile, context, observe_pass))
         context = replace(context, statistics={**context.statistics, **total})
     merged = torch.cat([method.merge(tile, context) for tile in tiles])
     return merged.view(group.base.shape), context
