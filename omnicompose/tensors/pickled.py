@@ -25,14 +25,10 @@ def open_pickled(path: Path, *, allow_pickle: bool, label: str | None = None) ->
         SourceError: not allowed, not readable as tensors alone, or a file would run code.
     """
     files = pickled_files(path)
-    if not allow_pickle:
-        raise SourceError(
-            f"{path}: found pickled weights ({files[0].name}); expected safetensors. Convert "
-            "them, or allow them with allow_pickle: true (--allow-pickle); no code in them is run."
-        )
+    _check_consent(path, files[0].name, allow_pickle=allow_pickle)
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
-        for name, tensor in _load(file).items():
+        for name, tensor in tensors_of(file, _unpickle(file)).items():
             if name in tensors:
                 raise SourceError(
                     f"{file}: found tensor '{name}', which another file of the folder holds too; "
@@ -76,9 +72,27 @@ def _check_index(index: Path, found: tuple[Path, ...]) -> None:
         )
 
 
-def _load(file: Path) -> dict[str, torch.Tensor]:
+def unpickle(file: Path, *, allow_pickle: bool) -> object:
+    """What a pickle holds, tensors and plain data alone; no code in it is run.
+
+    Raises:
+        SourceError: not allowed, not readable, or it would run code.
+    """
+    _check_consent(file, file.name, allow_pickle=allow_pickle)
+    return _unpickle(file)
+
+
+def _check_consent(path: Path, file_name: str, *, allow_pickle: bool) -> None:
+    if not allow_pickle:
+        raise SourceError(
+            f"{path}: found pickled weights ({file_name}); expected safetensors. Convert "
+            "them, or allow them with allow_pickle: true (--allow-pickle); no code in them is run."
+        )
+
+
+def _unpickle(file: Path) -> object:
     try:
-        value = torch.load(file, map_location="cpu", weights_only=True)
+        value: object = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SourceError(
             f"{file}: found a pickle with more than tensors in it, which would run code; expected "
@@ -88,6 +102,15 @@ def _load(file: Path) -> dict[str, torch.Tensor]:
         raise SourceError(
             f"{file}: not readable as pickled tensors ({error}). Download it again."
         ) from error
+    return value
+
+
+def tensors_of(file: Path, value: object) -> dict[str, torch.Tensor]:
+    """What was unpickled from `file`, as tensors by name.
+
+    Raises:
+        SourceError: it is something else.
+    """
     if not isinstance(value, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
     ):

@@ -12,8 +12,18 @@ from omnicompose.tensors.source import ByteRange, TensorInfo, TensorSource, tens
 class SelectedSource:
     """A `TensorSource` of exactly the tensors named, each under a new name."""
 
-    def __init__(self, source: TensorSource, old_names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: TensorSource,
+        old_names: Mapping[str, str],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         """Show `source`'s tensors under the keys of `old_names` (new name to old name).
+
+        Args:
+            source: what lies beneath.
+            old_names: new name to old name.
+            shapes: by new name, where a tensor of as many elements is to be shown in another shape.
 
         Raises:
             SourceError: the source lacks a tensor.
@@ -21,7 +31,7 @@ class SelectedSource:
         self._source = source
         self._old_names = dict(old_names)
         self._infos = {
-            new: TensorInfo(name=new, dtype=info.dtype, shape=info.shape)
+            new: TensorInfo(name=new, dtype=info.dtype, shape=(shapes or {}).get(new, info.shape))
             for new, old in self._old_names.items()
             for info in (tensor_info(source, old),)
         }
