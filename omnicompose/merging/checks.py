@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from omnicompose.errors import MergeError
 from omnicompose.merging.job import (
     Copy,
+    Derived,
     Difference,
     Factors,
     Fill,
@@ -53,6 +54,9 @@ def _node_problems(node: Node, output: TensorInfo) -> Iterator[str]:
         case Difference():
             for operand in (node.minuend, node.subtrahend):
                 yield from _other_shape(operand, output)
+        case Derived():
+            for operand in node.operands[1:]:
+                yield from _other_shape(operand, node.operands[0].info)
         case Rows():
             yield from _row_problems(node)
         case Factors():

@@ -5,7 +5,18 @@ import json
 from collections.abc import Sequence
 
 from omnicompose.errors import SourceError
-from omnicompose.merging.job import Copy, Difference, Factors, Fill, Job, Merge, Node, Part, Rows
+from omnicompose.merging.job import (
+    Copy,
+    Derived,
+    Difference,
+    Factors,
+    Fill,
+    Job,
+    Merge,
+    Node,
+    Part,
+    Rows,
+)
 from omnicompose.merging.job import TensorRef as Ref
 from omnicompose.tensors.source import TensorInfo, TensorSource
 
@@ -49,6 +60,9 @@ def _describe(node: Node, files: dict[int, str]) -> Description:
         case Factors():
             pieces = [[_describe(piece.tensor, files), piece.scale] for piece in node.pieces]
             return ["factors", _info(node.output), node.axis, pieces]
+        case Derived():
+            operands = [_describe(operand, files) for operand in node.operands]
+            return ["derived", _info(node.output), node.maker.describe(), operands]
 
 
 def _describe_merge(merge: Merge, files: dict[int, str]) -> Description:

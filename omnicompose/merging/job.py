@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from omnicompose.merging.derived import Maker
 from omnicompose.merging.method import Method, ObservingMethod, ParameterValue, Role, Survey
 from omnicompose.tensors.source import TensorInfo, TensorSource, tensor_info
 
@@ -177,7 +178,19 @@ class Factors:
     axis: Literal[0, 1]
 
 
-Job = Copy | Merge | Rows | Difference | Factors
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """The output is made of operands by a rule of its own: a mask, a truncated correction.
+
+    A `Merge` among the operands counts as it is written, rounded to its own output dtype.
+    """
+
+    output: TensorInfo
+    operands: tuple[Operand, ...]
+    maker: Maker
+
+
+Job = Copy | Merge | Rows | Difference | Factors | Derived
 Node = Operand | Fill | Job
 
 
@@ -198,6 +211,8 @@ def children(node: Node) -> tuple[Node, ...]:
             return (node.minuend, node.subtrahend)
         case Factors():
             return tuple(piece.tensor for piece in node.pieces)
+        case Derived():
+            return node.operands
         case Fill():
             return () if node.mean_of is None else (node.mean_of,)
 
@@ -232,6 +247,7 @@ def needs_whole(node: Node) -> bool:
     """Whether a node can only be computed as a whole, not tile by tile."""
     return any(
         isinstance(found, Factors)
+        or (isinstance(found, Derived) and found.maker.whole)
         or (isinstance(found, Merge) and found.method.spec.granularity != "element")
         for found in walk(node)
     )
