@@ -50,6 +50,6 @@ def compose(
         recipe=recipe,
         plan=plan.plan,
         folders=plan.setting.folders(),
-        facts=plan.facts(),
+        facts=plan.facts,
     )
     return build(work, out, options, report, write_files)

@@ -74,14 +74,14 @@ class Work:
         recipe: what was asked for.
         plan: every tensor.
         folders: every folder that was opened, by how the user named it.
-        facts: for the manifest.
+        facts: for the manifest, from what was measured while tensors were written.
     """
 
     kind: str
     recipe: ComposeRecipe | MergeRecipe
     plan: Plan
     folders: Mapping[str, Path]
-    facts: dict[str, object]
+    facts: Callable[[Mapping[str, Mapping[str, float]]], dict[str, object]]
 
 
 def build(
@@ -145,7 +145,7 @@ def _write_manifest(work: Work, folder: Path, result: MergeResult) -> Manifest:
         plan_sha256=work.plan.digest(),
         inputs=input_records(work.recipe, work.folders),
         outputs=(*weights, *(file for file in hash_folder(folder) if file.path not in known)),
-        facts=work.facts,
+        facts=work.facts(result.measures),
     )
     manifest.write(folder)
     return manifest

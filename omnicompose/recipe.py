@@ -49,6 +49,20 @@ MERGE_ROLES = Roles(norm="method", bias="method", embedding="method", head="meth
 """A plain merge gives every tensor to the method."""
 
 
+class Stage(Strict):
+    """A method on top of the merged delta, which counts as the delta of one expert."""
+
+    method: str
+    """Such as `lines` (scale by depth) or `task_arithmetic` (scale); it takes one model."""
+    parameters: Parameters = Field(default_factory=dict)
+    """Settings of the method; `omnicompose methods NAME` lists them."""
+    profile: str | None = None
+    """A named set of a reference implementation's settings, such as `mergekit`."""
+
+
+Stages = Annotated[tuple[Stage, ...], Field(strict=False)]
+
+
 class Override(Strict):
     """Another treatment for the tensors whose names match; the first match in the list wins."""
 
@@ -62,6 +76,8 @@ class Override(Strict):
     """Settings of the method; `omnicompose methods NAME` lists them."""
     profile: str | None = None
     """A named set of a reference implementation's settings, such as `mergekit`."""
+    then: Stages | None = None
+    """Methods on top of the merged delta; null: as the recipe says."""
 
 
 class TextMerge(Strict):
@@ -73,13 +89,26 @@ class TextMerge(Strict):
     """Settings of the method; `omnicompose methods NAME` lists them."""
     profile: str | None = None
     """A named set of a reference implementation's settings, such as `mergekit`."""
+    then: Stages = ()
+    """Methods on top of the merged delta, one after the other."""
 
 
 class Streams(Strict):
     """How the weights of a modality's own tokens are kept, where they differ from text's."""
 
+    storage: Literal["auto", "factored", "dense", "packed"] = "auto"
+    """`factored`: low-rank factors; `dense`: matrices; `packed`: one-bit masks; `auto`: whichever
+    of the exact ones is smallest (the manifest explains the choice)."""
     rank: int | None = Field(default=None, ge=1)
-    """Truncate each correction to this rank; null keeps it exact."""
+    """For `exact`: truncate each correction to this rank; null keeps it exact."""
+    roles: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """Which tensors: `attention`, `mlp`, `norm`, or modules by name such as `q_proj`; null for
+    attention and mlp, with `exact` norms too, as far as an expert changed them."""
+    layers: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] | None = None
+    """In which blocks, counted from 0; null for all."""
+    single_modality_text: Literal["merged", "own"] = "merged"
+    """The weights of text in prompts with media of one modality only: the merged ones, or the own
+    of that modality's expert."""
     mask_threshold: float = Field(default=1.0, gt=0)
     """For `masked`: keep an entry where |own delta| > threshold * |merged delta - own delta|."""
     mask_signed: bool = True
@@ -91,6 +120,9 @@ class Expert(Strict):
 
     source: SourceField
     """A folder, `zoo:NAME`, a hub id with `@revision`, or `base+adapter`."""
+    encoder: SourceField | None = None
+    """Where its encoder lies, for experts that do not bring it (ModelCompose's): a folder, a file
+    of weights or a hub id; null: where the expert's own configuration says."""
     weight: WeightField = None
     """Coefficient in the text-side merge: a number, a list over depth, a table
     {tensor pattern: number} or the path of one; null means 1/N for each of N experts."""
@@ -179,8 +211,19 @@ class MergeRecipe(_Common):
     """Settings of the method; `omnicompose methods NAME` lists them."""
     profile: str | None = None
     """A named set of a reference implementation's settings, such as `mergekit`."""
+    then: Stages = ()
+    """Methods on top of the merged delta, one after the other."""
+    special_tokens_from: str | None = None
+    """With `vocabulary: union`: the name of the model whose special tokens, chat template and
+    generation settings the result takes; null: the base's, or the first model's without a base."""
     roles: Roles = MERGE_ROLES
     """What happens to each kind of tensor."""
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _fill_roles(cls, roles: object) -> object:
+        """Roles that are not named stay with the method, as they do where none is named."""
+        return MERGE_ROLES.model_dump() | roles if isinstance(roles, dict) else roles
 
     @field_validator("models")
     @classmethod

@@ -28,7 +28,9 @@ def _row(spec: MethodSpec) -> dict[str, object]:
         "works_on": spec.granularity,
         "num_passes": spec.num_passes,
         "stochastic": spec.stochastic,
+        "weighted": spec.weighted,
         "factored_ok": spec.factored_ok,
+        "dense_when": dict(spec.dense_when),
         "output": spec.output,
     }
 

@@ -1,12 +1,20 @@
 """The composite's one language model: every tensor merged, kept from the base, or extended."""
 
 from omnicompose.errors import PlanError
-from omnicompose.experts.expert import Expert, Origin
+from omnicompose.experts.expert import Origin
 from omnicompose.families import VOCABULARY_ROLES
-from omnicompose.merging.job import Copy, Fill, Merge, Rows, TensorRef
+from omnicompose.merging.job import Copy, Merge, Rows, TensorRef
+from omnicompose.plan.merge_fit import check_weights
 from omnicompose.plan.plan import Entry
 from omnicompose.plan.setting import Setting
-from omnicompose.plan.treatment import Treatment
+from omnicompose.plan.treatment import Treatment, uses_factors
+from omnicompose.plan.vocabulary_rows import (
+    back_pieces,
+    check_rows,
+    front_pieces,
+    owned_inputs,
+    table_end,
+)
 from omnicompose.tensors.source import TensorInfo
 
 HEAD = "lm_head.weight"
@@ -68,7 +76,9 @@ def merge_job(
     if method is None:
         raise PlanError(f"{name}: kept from the base, so there is nothing to merge.")
     _check_arity(setting, method.spec.name, method.spec.arity)
-    return Merge(
+    weights = setting.coefficients(name, treatment)
+    check_weights(method.spec, weights)
+    merged = Merge(
         output=output,
         method=method,
         parameters=treatment.parameters,
@@ -78,13 +88,16 @@ def merge_job(
             for expert in setting.experts
         ),
         expert_names=tuple(expert.modality for expert in setting.experts),
-        weights=setting.coefficients(name, treatment),
+        weights=weights,
         role=treatment.role,
         layer=treatment.layer,
         num_layers=setting.num_layers,
         seed=setting.recipe.seed,
         key=name,
+        use_factors=uses_factors(method.spec, treatment.parameters)
+        and all(map(setting.on_base, setting.experts)),
     )
+    return treatment.staged(merged)
 
 
 def merge_inputs(setting: Setting, name: str, treatment: Treatment) -> tuple[Origin, ...]:
@@ -106,46 +119,28 @@ def _check_arity(setting: Setting, method: str, arity: tuple[int, int | None]) -
 
 
 def _vocabulary_entry(setting: Setting, name: str, treatment: Treatment) -> Entry:
-    """An embedding table or head: the base's rows, then one row per new placeholder.
-
-    Features take the place of placeholders before the language model sees them, and generation
-    suppresses them, so their rows only have to be harmless: the mean row.
-    """
+    """An embedding table or head: the base's rows, then the rows of tokens that were added."""
     vocabulary = setting.vocabulary
     base = TensorRef(source=setting.base.weights.source, name=name)
-    table: TensorRef | Merge = base
     inputs = setting.base.weights.origins[name]
-    if treatment.method is not None:
-        _check_rows(setting, name)
-        rows = vocabulary.base_rows
-        table = merge_job(setting, name, treatment, _output(setting, name), rows)
+    end = table_end(setting)
+    if treatment.method is None:
+        pieces = front_pieces(setting, base, end)
+    else:
+        check_rows(setting, name)
+        pieces = [merge_job(setting, name, treatment, _output(setting, name, end), end)]
         inputs = merge_inputs(setting, name, treatment)
-    added = vocabulary.num_rows - vocabulary.base_rows
-    if not added and isinstance(table, Merge):
-        return Entry(job=table, inputs=inputs, reason=treatment.phrase())
-    if not added:
+    pieces += back_pieces(setting, base, end)
+    inputs = tuple(dict.fromkeys((*inputs, *owned_inputs(setting, name))))
+    if len(pieces) == 1 and isinstance(pieces[0], Merge):
+        return Entry(job=pieces[0], inputs=inputs, reason=treatment.phrase())
+    if len(pieces) == 1:
         job = Copy(output=_output(setting, name), tensor=base)
         return Entry(job=job, inputs=inputs, reason=treatment.phrase())
+    added = vocabulary.num_rows - vocabulary.base_rows
+    owned = f", {len(vocabulary.owned)} rows of the experts' tokens" if vocabulary.owned else ""
     return Entry(
-        job=Rows(
-            output=_output(setting, name, vocabulary.num_rows),
-            pieces=(table, Fill(num_rows=added, mean_of=base)),
-        ),
+        job=Rows(output=_output(setting, name, vocabulary.num_rows), pieces=tuple(pieces)),
         inputs=inputs,
-        reason=f"{treatment.phrase()}, and {added} rows for the placeholders",
+        reason=f"{treatment.phrase()}{owned}, {added} rows more than the base",
     )
-
-
-def _check_rows(setting: Setting, name: str) -> None:
-    for expert in setting.experts:
-        rows = _rows_of(expert, name)
-        if rows < setting.vocabulary.base_rows:
-            raise PlanError(
-                f"{expert.label}: {name} has {rows} rows, the base has "
-                f"{setting.vocabulary.base_rows}; tables of different vocabularies cannot be "
-                "merged row by row. Keep the base's: `roles: {embedding: base, head: base}`."
-            )
-
-
-def _rows_of(expert: Expert, name: str) -> int:
-    return expert.text.weights.source.infos()[name].shape[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Origin
-from omnicompose.merging.job import Copy, Factors, Job, Merge, Rows
+from omnicompose.merging.job import Copy, Derived, Factors, Job, Merge, Rows, merges
 from omnicompose.tensors.source import TensorInfo
 
 
@@ -43,12 +43,12 @@ class Entry:
             "inputs": [str(origin) for origin in self.inputs],
         }
         if isinstance(job, Merge):
-            described["method"] = job.method.spec.name
-            described["parameters"] = dict(job.parameters)
-            described["weights"] = list(job.weights)
-            described["seed"] = job.seed
+            described |= _describe_merge(job)
         if isinstance(job, Factors):
             described["scales"] = [piece.scale for piece in job.pieces]
+        if isinstance(job, Derived):
+            described["made"] = job.maker.describe()
+            described["of"] = [_describe_merge(merge) for merge in merges(job)]
         return described
 
 
@@ -125,11 +125,24 @@ class Plan:
     def counts(self) -> dict[str, int]:
         """How many outputs each action makes, and how many inputs are dropped."""
         kinds = {"merged": Merge, "copied": Copy, "rows": Rows, "factors": Factors}
+        kinds |= {"derived": Derived}
         found = {
             label: sum(isinstance(entry.job, kind) for entry in self.entries)
             for label, kind in kinds.items()
         }
         return found | {"dropped": len(self.dropped)}
+
+
+def _describe_merge(job: Merge) -> dict[str, object]:
+    """What the method is given; a merge that follows another one holds it inside."""
+    described: dict[str, object] = {
+        "method": job.method.spec.name,
+        "parameters": dict(job.parameters),
+        "weights": list(job.weights),
+        "seed": job.seed,
+    }
+    inner = [one for one in job.experts if isinstance(one, Merge)]
+    return described | ({"of": [_describe_merge(one) for one in inner]} if inner else {})
 
 
 def _repeats(names: list[str]) -> bool:

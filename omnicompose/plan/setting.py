@@ -9,7 +9,7 @@ import torch
 
 from omnicompose.experts.expert import Base, Expert, Factor
 from omnicompose.experts.lineage import Lineage
-from omnicompose.plan.treatment import Treatment, coefficient, treatment_of
+from omnicompose.plan.treatment import Treatment, coefficient, depth_of, treatment_of
 from omnicompose.plan.vocabulary import Vocabulary
 from omnicompose.recipe import ComposeRecipe
 
@@ -61,7 +61,7 @@ class Setting:
             coefficient(
                 self.recipe.experts[expert.modality].weight,
                 name,
-                self.num_layers,
+                depth_of(treatment.role, treatment.layer, self.num_layers),
                 num_experts,
                 expert.modality,
             )
@@ -112,6 +112,8 @@ def _untouched(expert: Expert, name: str) -> bool:
 
 def _linear_scale(treatment: Treatment, weights: tuple[float, ...]) -> float | None:
     """What `sum of weight * delta` is multiplied with; None for methods that are not linear."""
+    if treatment.steps:
+        return None
     method, parameters = treatment.method, treatment.parameters
     total = math.fsum(weights)
     name = method.spec.name if method is not None else ""
