@@ -28,6 +28,7 @@ def composite_config(plan: CompositePlan) -> "OmniComposeConfig":
     dtype = plan.setting.recipe.dtype or text.get("dtype")
     config = OmniComposeConfig(text_config=text | {"dtype": dtype}, modalities=plan.modalities())
     config.dtype = dtype
+    config.single_modality_text = plan.setting.recipe.streams.single_modality_text
     config.architectures = ["OmniComposeForConditionalGeneration"]
     return config
 

@@ -168,7 +168,8 @@ class Factors:
     """The output is scaled LoRA factors side by side along the rank axis.
 
     Attributes:
-        output: `[sum of ranks, in]` for `lora_A` (axis 0), `[out, sum of ranks]` for `lora_B`.
+        output: `[rank, in]` for `lora_A` (axis 0), `[out, rank]` for `lora_B`; what the pieces'
+            ranks leave of it is zero.
         pieces: the factors in order.
         axis: 0 for A, 1 for B.
     """

@@ -10,7 +10,8 @@ from omnicompose.plan.checks import check_experts, lineages
 from omnicompose.plan.modules import module_entries
 from omnicompose.plan.plan import Plan
 from omnicompose.plan.setting import Setting
-from omnicompose.plan.streams import StreamPlan, plan_stream
+from omnicompose.plan.stream_facts import Measures, stream_facts
+from omnicompose.plan.streams import StreamPlan, plan_streams
 from omnicompose.plan.vocabulary import plan_vocabulary
 from omnicompose.recipe import ComposeRecipe
 
@@ -40,8 +41,12 @@ class CompositePlan:
         """The plan with the facts that explain it."""
         return {"facts": self.facts()} | self.plan.to_json()
 
-    def facts(self) -> dict[str, object]:
-        """What a reader of the manifest wants to know beside recipe and hashes."""
+    def facts(self, measures: Measures | None = None) -> dict[str, object]:
+        """What a reader of the manifest wants to know beside recipe and hashes.
+
+        Args:
+            measures: what was found while tensors were written; None: not written yet.
+        """
         vocabulary = self.setting.vocabulary
         return {
             "placeholders": {
@@ -51,9 +56,7 @@ class CompositePlan:
             "vocabulary_rows": vocabulary.num_rows,
             "decoupled": {expert.modality: expert.decoupled for expert in self.setting.experts},
             "streams": {
-                modality: None
-                if stream.spec is None
-                else {**stream.spec, "bytes": stream.num_bytes, "why": stream.why}
+                modality: stream_facts(stream, measures)
                 for modality, stream in self.streams.items()
             },
             "lineage": {
@@ -72,7 +75,7 @@ def make_plan(recipe: ComposeRecipe) -> CompositePlan:
         RecipeError: a method or parameter does not exist.
     """
     setting = _setting(recipe)
-    streams = {expert.modality: plan_stream(setting, expert) for expert in setting.experts}
+    streams = plan_streams(setting)
     entries = [
         *backbone_entries(setting),
         *(entry for stream in streams.values() for entry in stream.entries),
@@ -125,4 +128,5 @@ def _describe(expert: Expert, setting: Setting, stream: StreamPlan) -> dict[str,
         "num_prefix_tokens": affixes["prefix"].shape[0] if "prefix" in affixes else 0,
         "num_suffix_tokens": affixes["suffix"].shape[0] if "suffix" in affixes else 0,
         "stream": None if stream.spec is None else dict(stream.spec),
+        "text_stream": None if stream.text_spec is None else dict(stream.text_spec),
     }

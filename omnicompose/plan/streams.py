@@ -1,29 +1,32 @@
-"""What a modality's own tokens use where it differs from the text weights."""
+"""What a modality's own tokens use where it differs from the text weights, and in which form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from math import prod
 
 from omnicompose.errors import PlanError
-from omnicompose.experts.expert import Expert, Factor, Origin
-from omnicompose.families import layer_of, role_of
-from omnicompose.merging.job import Copy, Factors, Merge, ScaledFactor, TensorRef
-from omnicompose.merging.masked import Masked
-from omnicompose.plan.backbone import (
-    backbone_names,
-    composite_name,
-    merge_inputs,
-    merge_job,
-)
+from omnicompose.experts.expert import Expert
+from omnicompose.families import layer_of
+from omnicompose.merging.derived import num_bytes_packed
+from omnicompose.merging.job import Merge
 from omnicompose.plan.plan import Entry
 from omnicompose.plan.setting import Setting
-from omnicompose.tensors.source import TensorInfo
+from omnicompose.plan.stream_entries import (
+    EMR,
+    dense_entries,
+    emr_merge,
+    factored_entries,
+    masked_entries,
+    truncated_entries,
+)
+from omnicompose.plan.stream_tensors import Side, role_word
 
-STREAM_ROLES = ("attention", "mlp")
-Piece = tuple[float, Factor]
-FACTORED_REASON = "own delta minus the merged text delta is a sum of low-rank products: exact"
-MASKED_REASON = "the merged delta through a one-bit mask, written out as matrices"
-DENSE_REASON = "the text merge is not a sum of low-rank products: the expert's own matrices, exact"
+TEXT_OF = "text_"
+"""As in `omnicompose.streams`: before a modality's name, the text of prompts with it alone."""
+
+Merges = dict[tuple[str, str], Merge]
+"""EMR's merges by kind of tokens and tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +36,13 @@ class StreamPlan:
     Attributes:
         entries: its tensors.
         spec: the `stream` entry of its configuration; None where it uses the text weights.
+        text_spec: likewise, for the text of prompts that hold this modality alone.
         why: why it is stored so.
     """
 
     entries: tuple[Entry, ...]
     spec: Mapping[str, object] | None
+    text_spec: Mapping[str, object] | None = None
     why: str = ""
 
     @property
@@ -46,164 +51,198 @@ class StreamPlan:
         return sum(entry.output.num_bytes for entry in self.entries)
 
 
-def plan_stream(setting: Setting, expert: Expert) -> StreamPlan:
-    """The cheapest exact form of an expert's own weights beside the merged text weights.
+NOTHING = StreamPlan(entries=(), spec=None)
 
-    Low-rank factors when everything in play is a sum of products: own delta minus merged text
-    delta, of rank r_own + sum of the others. Otherwise the expert's own matrices.
+
+def plan_streams(setting: Setting) -> dict[str, StreamPlan]:
+    """The stream of every expert, by modality; what several share is written with the first.
 
     Raises:
         PlanError: the choice of the recipe is not available.
     """
+    _check_options(setting)
+    merges: Merges = {}
+    written: set[str] = set()
+    plans: dict[str, StreamPlan] = {}
+    for expert in setting.experts:
+        plan = _plan(setting, expert, merges)
+        fresh = tuple(entry for entry in plan.entries if entry.output.name not in written)
+        written |= {entry.output.name for entry in fresh}
+        plans[expert.modality] = StreamPlan(
+            entries=fresh, spec=plan.spec, text_spec=plan.text_spec, why=plan.why
+        )
+    return plans
+
+
+def _check_options(setting: Setting) -> None:
+    streams, modality = setting.recipe.streams, setting.recipe.modality
+    if modality == "merged":
+        if streams.single_modality_text == "own":
+            raise PlanError(
+                "streams: single_modality_text: own needs weights of an expert's own, but "
+                "`modality: merged` keeps none; expected `exact`, `masked` or `emr`."
+            )
+        return
+    allowed = ("auto", "factored", "dense") if modality == "exact" else ("auto", "dense", "packed")
+    if streams.storage not in allowed:
+        raise PlanError(
+            f"streams: storage: {streams.storage} does not exist for `modality: {modality}`; "
+            f"expected one of {', '.join(allowed)}. Mend `streams:` in the recipe."
+        )
+    if streams.rank is not None and (modality != "exact" or streams.storage == "dense"):
+        raise PlanError(
+            f"streams: rank: found {streams.rank} with `modality: {modality}` and `storage: "
+            f"{streams.storage}`; only factors of `modality: exact` have a rank. Drop one of them."
+        )
+
+
+def _plan(setting: Setting, expert: Expert, merges: Merges) -> StreamPlan:
     if setting.recipe.modality == "merged":
-        return StreamPlan(entries=(), spec=None)
-    if setting.recipe.modality == "emr":
+        return NOTHING
+    own = _plan_side(
+        Side(setting=setting, expert=expert, backbone=expert.own, stream=expert.modality), merges
+    )
+    if setting.recipe.streams.single_modality_text == "merged" or not expert.decoupled:
+        return own
+    stream = TEXT_OF + expert.modality
+    text = _plan_side(
+        Side(setting=setting, expert=expert, backbone=expert.text, stream=stream), merges
+    )
+    return StreamPlan(
+        entries=(*own.entries, *text.entries), spec=own.spec, text_spec=text.spec, why=own.why
+    )
+
+
+def _plan_side(side: Side, merges: Merges) -> StreamPlan:
+    if not side.matrices and not side.norms:
+        return NOTHING
+    return _exact(side) if side.setting.recipe.modality == "exact" else _masked(side, merges)
+
+
+def _shared(merges: Merges, side: Side, name: str) -> Merge:
+    """EMR's merge of a tensor, one for all experts: its statistics are summed up once."""
+    key = (side.kind, name)
+    if key not in merges:
+        merges[key] = emr_merge(side, name)
+    return merges[key]
+
+
+def _exact(side: Side) -> StreamPlan:
+    """The cheapest exact form, or the one that was asked for."""
+    streams, rank = side.setting.recipe.streams, side.exact_rank
+    if not side.matrices:
+        return StreamPlan(
+            entries=tuple(dense_entries(side)), spec=_spec(side, "dense", None), why="norms alone"
+        )
+    if streams.rank is not None and (rank is None or rank > streams.rank):
+        return StreamPlan(
+            entries=tuple(truncated_entries(side, streams.rank)),
+            spec=_spec(side, "factored", streams.rank),
+            why=f"truncated to the rank {streams.rank} that the recipe asks for; "
+            + _compare_truncated(side, streams.rank, rank),
+        )
+    if rank is None and streams.storage == "factored":
         raise PlanError(
-            "modality: emr is not available yet; expected `merged`, `exact` or `masked`. "
-            "Mend `modality:` in the recipe."
+            f"{side.expert.label}: streams: storage: factored, but own minus merged weights are no "
+            "sum of low-rank products: the text merge is not linear, or an expert is no LoRA. "
+            "Name a `rank:` to truncate to, or take `storage: dense`."
         )
-    if setting.recipe.streams.rank is not None:
+    factored = streams.storage == "factored" or streams.rank is not None
+    if streams.storage == "auto" and rank is not None:
+        factored = factored or _factor_bytes(side, rank) < _dense_bytes(side)
+    if factored and rank is not None:
+        return StreamPlan(
+            entries=tuple(factored_entries(side, rank)),
+            spec=_spec(side, "factored", rank),
+            why=f"{streams.storage}: {_compare(side, rank)}",
+        )
+    reason = "own minus merged weights are no sum of low-rank products; dense matrices are exact"
+    return StreamPlan(
+        entries=tuple(dense_entries(side)),
+        spec=_spec(side, "dense", None),
+        why=f"{streams.storage}: {reason if rank is None else _compare(side, rank)}",
+    )
+
+
+def _masked(side: Side, merges: Merges) -> StreamPlan:
+    """Mask and base, packed, where that is smaller; else the masked matrices written out."""
+    recipe = side.setting.recipe
+    possible = recipe.modality != EMR or _text_is_emr(side)
+    if recipe.streams.storage == "packed" and not possible:
         raise PlanError(
-            "streams: rank: corrections cannot be truncated yet; expected null, which keeps them "
-            "exact. Mend `streams:` in the recipe."
+            "streams: storage: packed: EMR's shared delta is not in the text weights, so a mask "
+            "alone does not say the stream. Take `text: {method: emr}`, or `storage: dense`."
         )
-    names = [name for name in backbone_names(setting) if _is_decoupled(setting, name)]
-    if setting.recipe.modality == "masked":
-        masked = tuple(_masked(setting, expert, name) for name in names)
-        return StreamPlan(entries=masked, spec=_spec(names, "dense", None), why=MASKED_REASON)
-    pieces = {name: _pieces(setting, expert, name) for name in names}
-    factored = {name: found for name, found in pieces.items() if found is not None}
-    ranks = {sum(factor.rank for _, factor in found) for found in factored.values() if found}
-    if len(factored) == len(names) and not ranks:
-        return StreamPlan(entries=(), spec=None)
-    if len(factored) == len(names) and len(ranks) == 1 and all(factored.values()):
-        entries = [
-            entry
-            for name, found in factored.items()
-            for entry in _factored(setting, expert, name, found)
-        ]
-        spec = _spec(names, "factored", ranks.pop())
-        return StreamPlan(entries=tuple(entries), spec=spec, why=FACTORED_REASON)
-    dense = [_dense(setting, expert, name) for name in names]
-    return StreamPlan(entries=tuple(dense), spec=_spec(names, "dense", None), why=DENSE_REASON)
-
-
-def _is_decoupled(setting: Setting, name: str) -> bool:
-    info = setting.base.weights.source.infos()[name]
-    return role_of(name) in STREAM_ROLES and len(info.shape) == 2
-
-
-def _pieces(setting: Setting, expert: Expert, name: str) -> list[Piece] | None:
-    """Own delta minus merged text delta as scaled factors; None if it is no sum of products."""
-    text = setting.text_factors(name)
-    own = expert.own.factors.get(name)
-    known = own is not None or expert.own.weights.origins[name] == expert.own.host.origins[name]
-    if text is None or not known or not setting.on_base(expert):
-        return None
-    pieces = [(1.0, own)] if own is not None else []
-    for coefficient, factor in text:
-        # A single-adapter expert's own delta is one of the merged ones: one piece serves both.
-        if own is not None and factor.b_name == own.b_name and factor.source is own.source:
-            pieces[0] = (pieces[0][0] - coefficient, own)
-        else:
-            pieces.append((-coefficient, factor))
-    return [piece for piece in pieces if piece[0] != 0.0]
-
-
-def _factored(setting: Setting, expert: Expert, name: str, pieces: list[Piece]) -> list[Entry]:
-    info = setting.base.weights.source.infos()[name]
-    rank = sum(factor.rank for _, factor in pieces)
-    path = f"{composite_name(name).removesuffix('.weight')}.streams.{expert.modality}"
-    a_pieces = tuple(
-        ScaledFactor(tensor=TensorRef(source=factor.source, name=factor.a_name))
-        for _, factor in pieces
+    num_streams = len(side.setting.experts)
+    dense = _dense_bytes(side)
+    masks = sum(num_bytes_packed(side.info(name).shape) + 4 for name in side.matrices)
+    together = dense + num_streams * masks
+    smaller = together < num_streams * dense
+    pack = recipe.streams.storage == "packed" or (
+        recipe.streams.storage == "auto" and possible and smaller
     )
-    b_pieces = tuple(
-        ScaledFactor(
-            tensor=TensorRef(source=factor.source, name=factor.b_name),
-            scale=coefficient * factor.scale,
+    sizes = (
+        f"{num_streams} masks of {_mega(masks)} and the base's matrices, {_mega(together)} in all; "
+        f"written out, {_mega(num_streams * dense)}"
+    )
+    why = f"{recipe.streams.storage}: {sizes}"
+    if not possible:
+        why = (
+            f"{recipe.streams.storage}: EMR's shared delta is not in the text weights, written out"
         )
-        for coefficient, factor in pieces
-    )
-    dtype = setting.dtype(info.dtype)
-    shapes = {"lora_A": (rank, info.shape[1]), "lora_B": (info.shape[0], rank)}
-    reason = f"own {expert.modality} delta minus the merged text delta, as factors"
-    sides: tuple[tuple[str, tuple[ScaledFactor, ...], Literal[0, 1]], ...] = (
-        ("lora_A", a_pieces, 0),
-        ("lora_B", b_pieces, 1),
-    )
-    return [
-        Entry(
-            job=Factors(
-                output=TensorInfo(name=f"{path}.{side}", dtype=dtype, shape=shapes[side]),
-                pieces=side_pieces,
-                axis=axis,
-            ),
-            inputs=tuple(
-                Origin(label=piece.tensor.source.label, name=piece.tensor.name)
-                for piece in side_pieces
-            ),
-            reason=reason,
-        )
-        for side, side_pieces, axis in sides
-    ]
-
-
-def _masked(setting: Setting, expert: Expert, name: str) -> Entry:
-    """The expert's matrix as far as the merged delta can say it."""
-    asked = setting.recipe.experts[expert.modality].mask_threshold
-    streams = setting.recipe.streams
-    treatment = setting.treatment(name)
-    output = _stream_output(setting, expert, name)
-    own, base = expert.own.weights, setting.base.weights
-    merged: TensorRef | Merge = TensorRef(source=base.source, name=name)
-    inputs = base.origins[name]
-    if treatment.method is not None:
-        merged = merge_job(setting, name, treatment, output)
-        inputs = merge_inputs(setting, name, treatment)
-    threshold = streams.mask_threshold if asked is None else asked
-    return Entry(
-        job=Merge(
-            output=output,
-            method=Masked(),
-            parameters={"threshold": threshold, "signed": streams.mask_signed},
-            base=TensorRef(source=base.source, name=name),
-            experts=(TensorRef(source=own.source, name=name), merged),
-            expert_names=(expert.modality, "merged"),
-            weights=(1.0, 1.0),
-            role=treatment.role,
-            layer=treatment.layer,
-            num_layers=setting.num_layers,
-            key=name,
-        ),
-        inputs=tuple(dict.fromkeys((*own.origins[name], *inputs))),
-        reason=f"the merged delta where the {expert.modality} expert's own is near it",
+    shared = partial(_shared, merges, side) if recipe.modality == EMR else None
+    return StreamPlan(
+        entries=tuple(masked_entries(side, shared, pack=pack)),
+        spec=_spec(side, "masked" if pack else "dense", None),
+        why=why,
     )
 
 
-def _stream_output(setting: Setting, expert: Expert, name: str) -> TensorInfo:
-    info = setting.base.weights.source.infos()[name]
-    path = composite_name(name).removesuffix(".weight")
-    return TensorInfo(
-        name=f"{path}.streams.{expert.modality}.weight",
-        dtype=setting.dtype(info.dtype),
-        shape=info.shape,
+def _text_is_emr(side: Side) -> bool:
+    """Whether the text weights hold the very shared delta that the stream's masks choose from."""
+    texts = tuple(one.text for one in side.setting.experts)
+    if any(one is not other for one, other in zip(side.peers, texts, strict=True)):
+        return False
+    treatments = [side.setting.treatment(name) for name in side.matrices]
+    return all(
+        one.method is not None
+        and one.method.spec.name == EMR
+        and one.parameters["scale"] == 1.0
+        and not one.steps
+        for one in treatments
     )
 
 
-def _dense(setting: Setting, expert: Expert, name: str) -> Entry:
-    weights = expert.own.weights
-    return Entry(
-        job=Copy(
-            output=_stream_output(setting, expert, name),
-            tensor=TensorRef(source=weights.source, name=name),
-        ),
-        inputs=weights.origins[name],
-        reason=f"the {expert.modality} expert's own matrix",
+def _factor_bytes(side: Side, rank: int) -> int:
+    shapes = [(side.info(name).shape, side.num_bytes(name)) for name in side.matrices]
+    return sum(rank * sum(shape) * size // prod(shape) for shape, size in shapes)
+
+
+def _dense_bytes(side: Side) -> int:
+    return sum(side.num_bytes(name) for name in (*side.matrices, *side.biases))
+
+
+def _compare(side: Side, rank: int) -> str:
+    """Memory and prefill arithmetic of both exact forms."""
+    factors, dense = _factor_bytes(side, rank), _dense_bytes(side)
+    return (
+        f"factors of rank {rank} hold it exactly in {_mega(factors)} and cost its tokens "
+        f"{factors / max(dense, 1):.0%} more products; dense matrices take {_mega(dense)} and cost "
+        "nothing more"
     )
 
 
-def _spec(names: list[str], form: str, rank: int | None) -> dict[str, object]:
+def _compare_truncated(side: Side, rank: int, exact: int | None) -> str:
+    kept = f"{_mega(_factor_bytes(side, rank))} instead of {_mega(_dense_bytes(side))} dense"
+    return kept if exact is None else f"{kept}; rank {exact} would be exact"
+
+
+def _mega(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _spec(side: Side, form: str, rank: int | None) -> dict[str, object]:
+    names = (*side.matrices, *side.norms)
     layers = sorted({layer for name in names if (layer := layer_of(name)) is not None})
-    roles = list(dict.fromkeys(name.removesuffix(".weight").rsplit(".", 1)[-1] for name in names))
+    roles = list(dict.fromkeys(role_word(name) for name in names))
     return {"form": form, "rank": rank, "roles": roles, "layers": layers}

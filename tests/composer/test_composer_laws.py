@@ -196,6 +196,7 @@ def test_decoupled_experts_compose_exactly_in_both_forms(tiny: Path, tmp_path: P
 def test_masks_keep_of_the_merge_what_is_near_the_expert(tiny: Path, tmp_path: Path) -> None:
     experts = "experts: {image: {source: @image}, audio: {source: @audio}}\n"
     text = experts + "modality: masked\ndtype: float32\ntext: {method: ties}\n"
+    text += "streams: {storage: dense}\n"
     tensors = load_file(build(tiny, tmp_path / "out", text) / "model.safetensors")
     name = "layers.0.mlp.gate_proj"
     base = load_file(tiny / "base/model.safetensors")[f"model.{name}.weight"]
