@@ -20,10 +20,11 @@ FLOAT_BYTES = 4
 
 
 def bytes_read(job: Job) -> int:
-    """Bytes that a job reads from its sources, every pass counted."""
+    """Bytes that a job reads from its sources, every pass counted that sees it all."""
     total = sum(ref.info.num_bytes for ref in references(job))
     for merge in merges(job):
-        num_passes = survey_of(merge).num_passes
+        survey = survey_of(merge)
+        num_passes = survey.num_passes - survey.num_sampled - survey.num_spare
         if num_passes:
             total += num_passes * sum(ref.info.num_bytes for ref in references(merge))
     return total

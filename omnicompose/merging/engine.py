@@ -34,7 +34,6 @@ from omnicompose.merging.tensor_writer import TensorWriter
 from omnicompose.merging.tracking import Tracker
 from omnicompose.merging.workspace import MemoryBudget, Workspace
 from omnicompose.tensors.digest import FollowingDigest
-from omnicompose.tensors.journal import Record
 from omnicompose.tensors.layout import Layout, make_layout
 from omnicompose.tensors.writer import OutputFolder, check_free, write_error
 
@@ -103,7 +102,7 @@ def run_merge(
     folder = OutputFolder(out_dir, layout, {job.output.name: job.output.num_bytes for job in jobs})
     try:
         folder.begin(hashes, resume=options.resume)
-        result = _Run(jobs, needed, folder, layout, options).finish(hashes, report, started)
+        result = _Run(jobs, needed, folder, layout, options).finish(report, started)
         if assemble is not None:
             assemble(folder.partial, result)
         folder.publish(overwrite=options.overwrite)
@@ -158,19 +157,17 @@ class _Run:
         self._needed, self._options = needed, options
         self._device = torch.device(options.device)
         self._jobs = jobs
-        self._left = [job for job in jobs if job.output.name not in folder.records]
+        finished = folder.finished()
+        self._left = [job for job in jobs if job.output.name not in finished]
         self._budget = MemoryBudget(options.memory_bytes)
         self._pool = Pool(thread_count(options), self._budget)
 
-    def finish(
-        self, hashes: Mapping[str, str], report: Report | None, started: float
-    ) -> MergeResult:
+    def finish(self, report: Report | None, started: float) -> MergeResult:
         """Compute what is left, bring it to the disk, and add up what happened."""
-        digest = FollowingDigest(self._layout.files, self._folder.places())
-        digest.complete(self._folder.records)
+        digest = FollowingDigest(self._folder.digests, self._folder.note)
         try:
             with one_thread_per_tensor():
-                self._write_all(hashes, self._survey(report), digest, report)
+                self._write_all(self._survey(report), digest, report)
             self._folder.seal()
             sums = digest.result()
         except OSError as error:
@@ -198,7 +195,6 @@ class _Run:
 
     def _write_all(
         self,
-        hashes: Mapping[str, str],
         known: Mapping[int, Statistics],
         digest: FollowingDigest,
         report: Report | None,
@@ -216,9 +212,7 @@ class _Run:
             def work(batch: Batch) -> None:
                 for job in batch:
                     name = job.output.name
-                    checksum = writer.write(job, places[name], known)
-                    record = Record(job=hashes[name], crc32=checksum, measures=writer.measures)
-                    self._folder.add(name, record)
+                    self._folder.measured(name, writer.write(job, places[name], known))
                     tracker.add(job.output.num_bytes, name)
                 digest.complete(job.output.name for job in batch)
 
@@ -236,13 +230,10 @@ class _Run:
                 WrittenFile(name=file.name, num_bytes=file.num_bytes, sha256=sums[file.name])
                 for file in self._layout.files
             ),
-            tensors={
-                job.output.name: self._folder.records[job.output.name].crc32 for job in self._jobs
-            },
             measures={
-                job.output.name: self._folder.records[job.output.name].measures
+                job.output.name: self._folder.measures[job.output.name]
                 for job in self._jobs
-                if self._folder.records[job.output.name].measures
+                if job.output.name in self._folder.measures
             },
             bytes_read=sum(bytes_read(job) for job in self._left),
             bytes_written=bytes_written(self._left),

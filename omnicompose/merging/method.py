@@ -155,12 +155,14 @@ class Survey:
         num_passes: how many times every tile is observed; 0: merge at once.
         scope: what one sum of statistics spans: the tiles of one tensor, or of the whole model.
         num_sampled: the first so many passes do with some tiles of every tensor.
+        num_spare: so many passes are only needed where others have failed.
         collects: share of a tensor's entries, per expert, that the statistics hold at most.
     """
 
     num_passes: int
     scope: Literal["tensor", "model"] = "tensor"
     num_sampled: int = 0
+    num_spare: int = 0
     collects: float = 0.0
 
 

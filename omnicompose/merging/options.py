@@ -69,7 +69,6 @@ class MergeResult:
 
     Attributes:
         files: weight files in order.
-        tensors: crc32 of the bytes of every tensor by name.
         measures: by tensor, facts that were found while it was computed.
         bytes_read: from the sources, cached or not.
         bytes_written: of tensors, in this run.
@@ -79,7 +78,6 @@ class MergeResult:
     """
 
     files: tuple[WrittenFile, ...]
-    tensors: Mapping[str, int]
     measures: Mapping[str, Mapping[str, float]]
     bytes_read: int
     bytes_written: int

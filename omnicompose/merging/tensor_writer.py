@@ -1,8 +1,7 @@
-"""One finished output tensor: computed or copied tile by tile, rounded once, summed, written."""
+"""One finished output tensor: computed or copied tile by tile, rounded once, written."""
 
 import threading
 from collections.abc import Callable, Mapping
-from zlib import crc32
 
 import torch
 
@@ -40,34 +39,27 @@ class TensorWriter:
         self._stop = stop
         self._tile_elements = options.tile_elements
         self._allow_nonfinite = options.allow_nonfinite
-        self.measures: Mapping[str, float] = {}
 
-    def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> int:
-        """Write the tensor of a job; the crc32 of its bytes.
+    def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> Mapping[str, float]:
+        """Write the tensor of a job; what was measured meanwhile.
 
         Raises:
             MergeError: the result is not finite, or the disk refuses.
             SourceError: an input cannot be read.
         """
-        running = 0
 
         def sink(position: int, rounded: torch.Tensor) -> None:
-            nonlocal running
             if self._stop.is_set():
                 raise Stopped
-            data = tensor_bytes(rounded)
-            running = crc32(data, running)
-            self._folder.write(place, position * rounded.itemsize, data)
+            self._folder.write(place, position * rounded.itemsize, tensor_bytes(rounded))
 
-        self.measures = {}
         if isinstance(job, Copy):
             self._copy(job, sink)
-        else:
-            self._compute(job, known, sink)
-        return running
+            return {}
+        return self._compute(job, known, sink)
 
     def _copy(self, job: Copy, sink: Sink) -> None:
-        """Equal dtypes: the very bytes, through a tile because their checksum is due anyway."""
+        """Equal dtypes: the very bytes, a tile at a time."""
         info = job.tensor.info
         for start, count in _tiles(info.num_elements, self._tile_elements):
             self._workspace.reset()
@@ -82,7 +74,9 @@ class TensorWriter:
                 check_rounding(cast, job.output, start)
             sink(start, cast)
 
-    def _compute(self, job: Job, known: Mapping[int, Statistics], sink: Sink) -> None:
+    def _compute(
+        self, job: Job, known: Mapping[int, Statistics], sink: Sink
+    ) -> Mapping[str, float]:
         self._evaluator.begin(job, known)
         size = job.output.num_elements
         for start, count in _tiles(size, size if needs_whole(job) else self._tile_elements):
@@ -96,8 +90,9 @@ class TensorWriter:
                 if not self._allow_nonfinite and job.output.dtype in NARROW_DTYPES:
                     check_rounding(piece, job.output, start + position)
                 sink(start + position, piece)
-        self.measures = self._evaluator.measures
+        measures = dict(self._evaluator.measures)
         self._evaluator.end()
+        return measures
 
 
 def _tiles(size: int, tile: int) -> list[tuple[int, int]]:

@@ -1,27 +1,110 @@
-"""Hashes of files that are still being written: each grows as far as its tensors are complete."""
+"""Hashes of files that are still being written: each grows as far as its tensors are complete.
+
+Every byte is hashed once. What a file hashes to so far also marks how far it is complete, which is
+all that an interrupted run needs to go on.
+"""
 
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
+from omnicompose.tensors.journal import Mark
 from omnicompose.tensors.layout import FileLayout
-from omnicompose.tensors.writer import Place
 
 CHUNK_BYTES = 1 << 20
+MARK_BYTES = 1 << 28
+"""A file that grows without a pause is marked after so many bytes."""
+
+
+class FileDigest:
+    """The running hash of one file, from its start to the end of some of its tensors.
+
+    Attributes:
+        file: its layout.
+        num_tensors: how many of its tensors are hashed.
+        num_marked: how many of them a mark tells of.
+        bytes_hashed: where the next tensor begins.
+    """
+
+    def __init__(self, file: FileLayout, descriptor: int) -> None:
+        """Hash the header, as it was laid out.
+
+        Args:
+            file: its layout.
+            descriptor: of the open file.
+        """
+        self.file, self._descriptor = file, descriptor
+        self.num_tensors = self.num_marked = 0
+        self.bytes_hashed = len(file.header)
+        self._hash = hashlib.sha256(file.header)
+        self._ends = (*islice(file.offsets.values(), 1, None), file.num_bytes)
+
+    def restarted(self) -> "FileDigest":
+        """The digest of the same file with no tensor hashed."""
+        return FileDigest(self.file, self._descriptor)
+
+    def add_tensor(self) -> None:
+        """Hash the next tensor from the page cache.
+
+        Raises:
+            OSError: the file cannot be read back.
+        """
+        end = self._ends[self.num_tensors]
+        while self.bytes_hashed < end:
+            length = min(CHUNK_BYTES, end - self.bytes_hashed)
+            data = os.pread(self._descriptor, length, self.bytes_hashed)
+            if not data:
+                raise OSError(f"{self.file.name} has become shorter")
+            self._hash.update(data)
+            self.bytes_hashed += len(data)
+        self.num_tensors += 1
+
+    def mark(self) -> Mark:
+        """How far the file is complete."""
+        self.num_marked = self.num_tensors
+        sha256 = self._hash.copy().hexdigest()
+        return Mark(file=self.file.name, num_tensors=self.num_tensors, sha256=sha256)
+
+
+def as_marked(digest: FileDigest, marks: Mapping[int, str]) -> FileDigest:
+    """The digest grown over all tensors that marks vouch for.
+
+    Args:
+        digest: of a file, nothing hashed yet.
+        marks: sha256 by number of tensors.
+
+    Returns:
+        A digest that ends where the last mark that holds ends.
+    """
+    grown, intact = digest.restarted(), 0
+    for num_tensors in sorted(marks):
+        while grown.num_tensors < num_tensors <= len(digest.file.offsets):
+            grown.add_tensor()
+        if grown.num_tensors != num_tensors or grown.mark().sha256 != marks[num_tensors]:
+            break
+        intact = num_tensors
+    if grown.num_tensors == intact:
+        return grown
+    return as_marked(digest, {number: marks[number] for number in marks if number <= intact})
 
 
 class FollowingDigest:
     """A thread that hashes files behind the writers, from the page cache."""
 
-    def __init__(self, files: Sequence[FileLayout], places: Mapping[str, Place]) -> None:
-        """Start; nothing is hashed before tensors are reported complete."""
-        self._files, self._places = files, places
+    def __init__(self, digests: Sequence[FileDigest], note: Callable[[Mark], None]) -> None:
+        """Start; nothing more is hashed before tensors are reported complete.
+
+        Args:
+            digests: one per file, in order, each as far as it is hashed already.
+            note: called with every mark, from the thread.
+        """
+        self._digests, self._note = digests, note
         self._complete: set[str] = set()
         self._change = threading.Condition()
         self._stopped = False
         self._error: OSError | None = None
-        self._hashes: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
         self._thread.start()
 
@@ -32,7 +115,7 @@ class FollowingDigest:
             self._change.notify()
 
     def stop(self) -> None:
-        """Give up, without a result."""
+        """Mark what is complete, and no more."""
         with self._change:
             self._stopped = True
             self._change.notify()
@@ -42,31 +125,43 @@ class FollowingDigest:
         """The sha256 of every file by name, once all tensors are complete.
 
         Raises:
-            OSError: a file could not be read back.
+            OSError: a file could not be read back, or a mark not be noted.
         """
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._hashes
+        return {digest.file.name: digest.mark().sha256 for digest in self._digests}
 
     def _run(self) -> None:
         try:
-            for file in self._files:
-                running = hashlib.sha256(file.header)
-                for tensor in file.offsets:
-                    if not self._wait_for(tensor):
-                        return
-                    self._add(running, self._places[tensor])
-                self._hashes[file.name] = running.hexdigest()
+            for digest in self._digests:
+                if not self._follow(digest):
+                    return
         except OSError as error:
             self._error = error
+
+    def _follow(self, digest: FileDigest) -> bool:
+        """Hash a file to its end, or until told to stop."""
+        marked_bytes = digest.bytes_hashed
+        for tensor in islice(digest.file.offsets, digest.num_tensors, None):
+            if digest.bytes_hashed - marked_bytes >= MARK_BYTES or not self._is_complete(tensor):
+                self._mark(digest)
+                marked_bytes = digest.bytes_hashed
+            if not self._wait_for(tensor):
+                return False
+            digest.add_tensor()
+        self._mark(digest)
+        return True
+
+    def _mark(self, digest: FileDigest) -> None:
+        if digest.num_marked < digest.num_tensors:
+            self._note(digest.mark())
+
+    def _is_complete(self, tensor: str) -> bool:
+        with self._change:
+            return tensor in self._complete
 
     def _wait_for(self, tensor: str) -> bool:
         with self._change:
             self._change.wait_for(lambda: self._stopped or tensor in self._complete)
-            return not self._stopped
-
-    def _add(self, running: "hashlib._Hash", place: Place) -> None:
-        for start in range(0, place.num_bytes, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, place.num_bytes - start)
-            running.update(os.pread(place.descriptor, length, place.offset + start))
+            return tensor in self._complete

@@ -1,8 +1,9 @@
-"""The journal of an unfinished folder: which tensors are complete, and the checksum of their bytes.
+"""The journal of an unfinished folder: what its plan computes, and how far its files are written.
 
-One JSON object per line. The first line names the plan; each further line one finished tensor,
-appended after its bytes were handed to the kernel. A checksum finds bytes that a power cut lost;
-the finished files have sha256 hashes besides. A line that a kill cut short counts for nothing.
+One JSON object per line. The first line holds the hash of every tensor's job; a mark says that the
+first so many tensors of a file are complete and what the file's bytes up to there hash to; other
+lines keep what was measured while a tensor was computed. A line that a kill cut short counts for
+nothing.
 """
 
 import json
@@ -14,41 +15,72 @@ from pathlib import Path
 from omnicompose.errors import MergeError
 
 JOURNAL_NAME = "journal.jsonl"
-FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One finished tensor.
+class Mark:
+    """How far a file is written.
 
     Attributes:
-        job: hash of what was to be computed.
-        crc32: of the bytes written.
-        measures: facts that were found while it was computed.
+        file: its name.
+        num_tensors: the first so many of its tensors are complete.
+        sha256: of its bytes from the start to the end of those tensors (hexadecimal).
     """
 
-    job: str
-    crc32: int
-    measures: Mapping[str, float] = field(default_factory=dict)
+    file: str
+    num_tensors: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """What a journal says.
+
+    Attributes:
+        jobs: hash of every job by output tensor.
+        marks: in the order in which they were made.
+        measures: what was measured, by tensor.
+    """
+
+    jobs: Mapping[str, str]
+    marks: tuple[Mark, ...] = ()
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Journal:
     """An open journal; every line reaches the kernel before `add` returns."""
 
-    def __init__(self, path: Path) -> None:
-        """Open for appending; the file is made if there is none."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o644)
+    def __init__(self, path: Path, entries: Entries) -> None:
+        """Write a journal anew with some entries, complete before it has its name.
 
-    def add(self, tensor: str, record: Record) -> None:
-        """Append a finished tensor.
+        Raises:
+            OSError: it cannot be written.
+        """
+        fresh = path.with_name(f"{path.name}.new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(fresh, flags, 0o644)
+        self._write({"jobs": dict(entries.jobs)})
+        for tensor, measures in entries.measures.items():
+            self.add_measures(tensor, measures)
+        for mark in entries.marks:
+            self.add(mark)
+        fresh.rename(path)
+
+    def add(self, mark: Mark) -> None:
+        """Append a mark.
 
         Raises:
             OSError: the line cannot be written.
         """
-        fields = {"tensor": tensor, "job": record.job, "crc32": record.crc32}
-        measures = {"measures": record.measures} if record.measures else {}
-        self._write(fields | measures)
+        self._write({"file": mark.file, "tensors": mark.num_tensors, "sha256": mark.sha256})
+
+    def add_measures(self, tensor: str, measures: Mapping[str, float]) -> None:
+        """Append what was measured while a tensor was computed.
+
+        Raises:
+            OSError: the line cannot be written.
+        """
+        self._write({"tensor": tensor, "measures": dict(measures)})
 
     def _write(self, fields: Mapping[str, object]) -> None:
         line = json.dumps(fields).encode() + b"\n"
@@ -60,65 +92,40 @@ class Journal:
         os.close(self._descriptor)
 
 
-def start_journal(folder: Path) -> Journal:
-    """Begin a journal with its first line.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    journal = Journal(folder / JOURNAL_NAME)
-    journal._write({"format": FORMAT})
-    return journal
-
-
-def read_journal(folder: Path) -> Mapping[str, Record]:
-    """The finished tensors of an interrupted run; torn and foreign lines are left out."""
-    records: dict[str, Record] = {}
+def read_journal(folder: Path) -> Entries | None:
+    """What the journal of an interrupted run says; None if there is none."""
     try:
         lines = (folder / JOURNAL_NAME).read_bytes().split(b"\n")
     except FileNotFoundError:
-        return records
+        return None
     # What follows the last line break was cut short by a kill.
-    for line in lines[1:-1]:
-        fields = json.loads(line)
-        measures = fields.get("measures", {})
-        records[fields["tensor"]] = Record(
-            job=fields["job"], crc32=fields["crc32"], measures=measures
-        )
-    return records
+    first, *rest = (json.loads(line) for line in lines[:-1])
+    marks = (
+        Mark(file=fields["file"], num_tensors=fields["tensors"], sha256=fields["sha256"])
+        for fields in rest
+        if "file" in fields
+    )
+    measures = {fields["tensor"]: fields["measures"] for fields in rest if "tensor" in fields}
+    return Entries(jobs=first["jobs"], marks=tuple(marks), measures=measures)
 
 
-def continue_journal(folder: Path, records: Mapping[str, Record]) -> Journal:
-    """Write the journal anew with the tensors that were found intact, and open it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    fresh = folder / (JOURNAL_NAME + ".new")
-    fresh.unlink(missing_ok=True)
-    journal = Journal(fresh)
-    journal._write({"format": FORMAT})
-    for tensor, record in records.items():
-        journal.add(tensor, record)
-    fresh.rename(folder / JOURNAL_NAME)
-    return journal
-
-
-def check_same_plan(folder: Path, records: Mapping[str, Record], jobs: Mapping[str, str]) -> None:
+def check_same_plan(folder: Path, begun: Mapping[str, str], jobs: Mapping[str, str]) -> None:
     """Refuse to go on with a folder that another plan began.
 
     Args:
         folder: the partial folder.
-        records: its finished tensors.
-        jobs: hash of every job of the present plan, by output tensor.
+        begun: hash of every job of the plan that began it, by output tensor.
+        jobs: the same of the present plan.
 
     Raises:
-        MergeError: a finished tensor is not of this plan.
+        MergeError: the plans differ.
     """
-    for tensor, record in records.items():
-        if jobs.get(tensor) != record.job:
-            change = "is not in this plan" if tensor not in jobs else "is computed otherwise now"
+    for tensor in (*begun, *jobs):
+        if begun.get(tensor) != jobs.get(tensor):
+            change = "is computed otherwise now"
+            change = "is not in this plan" if tensor not in jobs else change
+            change = "is new in this plan" if tensor not in begun else change
             raise MergeError(
-                f"{folder}: tensor '{tensor}': finished by the interrupted run, but it {change}; "
-                "expected the same recipe, inputs and options. Start without --resume."
+                f"{folder}: begun by another plan: tensor '{tensor}' {change}; expected the same "
+                "recipe, inputs and options. Start without --resume."
             )

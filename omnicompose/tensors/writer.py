@@ -2,32 +2,30 @@
 
 Everything happens in `.<name>.partial` beside the output, locked against a second process. Its
 bytes survive a kill of the process in the page cache; after a power cut they may not, so a resumed
-run trusts no journalled tensor before its checksum has been taken again.
+run trusts no mark in the journal before the bytes up to it have been hashed again.
 """
 
 import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from zlib import crc32
 
 from omnicompose.errors import MergeError
+from omnicompose.tensors.digest import FileDigest, as_marked
 from omnicompose.tensors.flush import Flusher
 from omnicompose.tensors.journal import (
     JOURNAL_NAME,
+    Entries,
     Journal,
-    Record,
+    Mark,
     check_same_plan,
-    continue_journal,
     read_journal,
-    start_journal,
 )
 from omnicompose.tensors.layout import INDEX_FILE, FileLayout, Layout
-
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,8 @@ class OutputFolder:
 
     Attributes:
         partial: the folder's path while it is not finished.
-        records: finished tensors, those of an interrupted run included.
+        digests: of every file, as far as an interrupted run had completed it.
+        measures: what was measured, by tensor.
     """
 
     def __init__(self, out_dir: Path, layout: Layout, sizes: Mapping[str, int]) -> None:
@@ -76,7 +75,8 @@ class OutputFolder:
         self._descriptors: list[int] = []
         self._journal: Journal | None = None
         self._flusher: Flusher | None = None
-        self.records: dict[str, Record] = {}
+        self.digests: tuple[FileDigest, ...] = ()
+        self.measures: dict[str, Mapping[str, float]] = {}
         self._lock = _lock(self.partial)
 
     def begin(self, jobs: Mapping[str, str], *, resume: bool) -> None:
@@ -84,32 +84,43 @@ class OutputFolder:
 
         Args:
             jobs: hash of every job by output tensor.
-            resume: keep tensors that the journal lists and whose bytes still have its checksum.
+            resume: keep tensors that marks of the journal tell of and whose bytes are still those.
 
         Raises:
             MergeError: the journal is of another plan, or the disk has no room.
         """
-        found = read_journal(self.partial) if resume else {}
-        check_same_plan(self.partial, found, jobs)
+        found = (read_journal(self.partial) if resume else None) or Entries(jobs=jobs)
+        check_same_plan(self.partial, found.jobs, jobs)
         try:
-            _clear(self.partial, keep=self._file_names() if found else ())
+            _clear(self.partial, keep=self._file_names() if found.marks else ())
             self._descriptors = [_lay_out(self.partial / f.name, f) for f in self._layout.files]
-            self.records = {name: r for name, r in found.items() if self._intact(name, r)}
+            self.digests = tuple(self._digest(number, found.marks) for number in self._numbers())
+            marks = tuple(digest.mark() for digest in self.digests if digest.num_tensors)
+            self.measures.update(found.measures)
+            kept = Entries(jobs=jobs, marks=marks, measures=found.measures)
+            self._journal = Journal(self.partial / JOURNAL_NAME, kept)
             self._flusher = Flusher(self._descriptors)
-            self._journal = (
-                continue_journal(self.partial, self.records)
-                if found
-                else start_journal(self.partial)
-            )
         except OSError as error:
             raise write_error(self.partial, error) from error
 
     def _file_names(self) -> tuple[str, ...]:
         return (JOURNAL_NAME, *(file.name for file in self._layout.files))
 
-    def _intact(self, name: str, record: Record) -> bool:
-        place = self.places()[name]
-        return self.checksum(place) == record.crc32
+    def _numbers(self) -> range:
+        return range(len(self._layout.files))
+
+    def _digest(self, number: int, marks: Iterable[Mark]) -> FileDigest:
+        digest = FileDigest(self._layout.files[number], self._descriptors[number])
+        name = digest.file.name
+        return as_marked(digest, {m.num_tensors: m.sha256 for m in marks if m.file == name})
+
+    def finished(self) -> frozenset[str]:
+        """Tensors that an interrupted run has left complete."""
+        return frozenset(
+            tensor
+            for digest in self.digests
+            for tensor in islice(digest.file.offsets, digest.num_tensors)
+        )
 
     def places(self) -> Mapping[str, Place]:
         """Where every tensor goes."""
@@ -123,14 +134,6 @@ class OutputFolder:
             for number, file in enumerate(self._layout.files)
             for name, offset in file.offsets.items()
         }
-
-    def checksum(self, place: Place) -> int:
-        """The crc32 of what lies at a place."""
-        running = 0
-        for start in range(0, place.num_bytes, CHUNK_BYTES):
-            length = min(CHUNK_BYTES, place.num_bytes - start)
-            running = crc32(os.pread(place.descriptor, length, place.offset + start), running)
-        return running
 
     def write(self, place: Place, position: int, data: memoryview) -> None:
         """Write a piece of a tensor, `position` bytes from its start.
@@ -148,18 +151,29 @@ class OutputFolder:
         assert self._flusher is not None
         self._flusher.change(place.descriptor)
 
-    def add(self, tensor: str, record: Record) -> None:
-        """Journal a tensor whose bytes are all written.
+    def measured(self, tensor: str, measures: Mapping[str, float]) -> None:
+        """Keep what was measured while a tensor was computed.
 
         Raises:
             MergeError: the disk is full or fails.
         """
+        if not measures:
+            return
         assert self._journal is not None
         try:
-            self._journal.add(tensor, record)
+            self._journal.add_measures(tensor, measures)
         except OSError as error:
             raise write_error(self.partial, error) from error
-        self.records[tensor] = record
+        self.measures[tensor] = measures
+
+    def note(self, mark: Mark) -> None:
+        """Write into the journal how far a file is complete.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
+        assert self._journal is not None
+        self._journal.add(mark)
 
     def seal(self) -> None:
         """Bring every byte to the disk and write the index; the name comes with `publish`.

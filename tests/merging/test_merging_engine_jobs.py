@@ -1,5 +1,4 @@
 import hashlib
-from zlib import crc32
 
 import pytest
 import torch
@@ -97,10 +96,6 @@ def test_the_result_tells_hashes_and_bytes(models, merged):
     (file,) = result.files
     data = (out / file.name).read_bytes()
     assert (len(data), hashlib.sha256(data).hexdigest()) == (file.num_bytes, file.sha256)
-    for name, checksum in result.tensors.items():
-        stored = tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()
-        assert crc32(stored) == checksum
-    assert list(result.tensors) == [job.output.name for job in jobs]
     assert result.bytes_written == sum(t.numel() * t.itemsize for t in tensors.values())
     assert result.bytes_read == sum(map(bytes_read, jobs)) > result.bytes_written
     assert result.resumed_tensors == 0
@@ -145,7 +140,6 @@ def test_shards_hold_the_same_tensors_and_load_in_transformers_layout(
 ):
     options = EngineOptions(shard_bytes=shard_bytes, num_threads=3)
     result = run_merge(all_jobs(models), tmp_path / "out", options)
-    assert result.tensors == merged[1].tensors
     assert len(result.files) > 1
     loaded = {
         n: t for file in result.files for n, t in load_file(tmp_path / "out" / file.name).items()
@@ -191,9 +185,8 @@ def test_the_cost_of_a_job_is_known_from_headers(models):
 
 
 def test_no_jobs_give_an_empty_file(tmp_path):
-    result = run_merge([], tmp_path / "out")
+    run_merge([], tmp_path / "out")
     assert load_file(tmp_path / "out" / "model.safetensors") == {}
-    assert result.tensors == {}
 
 
 def test_torch_keeps_its_number_of_threads(models, tmp_path):

@@ -90,8 +90,9 @@ def test_killed_at_any_moment_nothing_looks_finished_and_it_can_go_on(
     if not out.exists():
         assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
         assert "config.json" not in contents(partial_folder(out))
-        finished = len(read_journal(partial_folder(out)))
-        assert resume(models, out).resumed_tensors == finished
+        marks = read_journal(partial_folder(out)).marks
+        finished = {mark.file: mark.num_tensors for mark in marks}
+        assert resume(models, out).resumed_tensors == sum(finished.values())
     assert contents(out) == uninterrupted
 
 
@@ -133,7 +134,7 @@ def test_another_plan_is_not_mixed_in(models, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupt_after(models, tmp_path / "out", 5, KeyboardInterrupt())
     jobs = all_jobs(models)[1:]
-    with pytest.raises(MergeError, match=r"'embed': finished .* is not in this plan"):
+    with pytest.raises(MergeError, match=r"'embed' is not in this plan"):
         run_merge(jobs, tmp_path / "out", EngineOptions(resume=True))
     path = models / "m1" / "model.safetensors"
     before = path.stat()
@@ -163,5 +164,5 @@ def test_a_failing_assembly_leaves_a_partial_folder_that_resumes_at_once(
         run_merge(all_jobs(models), tmp_path / "out", options, assemble=assemble)
     assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
     result = resume(models, tmp_path / "out")
-    assert result.resumed_tensors == len(result.tensors)
+    assert result.resumed_tensors == len(all_jobs(models))
     assert contents(tmp_path / "out") == uninterrupted

@@ -1,6 +1,6 @@
 import hashlib
+import os
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from omnicompose.errors import MergeError
 from omnicompose.tensors.digest import FollowingDigest
-from omnicompose.tensors.journal import JOURNAL_NAME, Record, read_journal
+from omnicompose.tensors.journal import JOURNAL_NAME, read_journal
 from omnicompose.tensors.layout import make_layout
 from omnicompose.tensors.source import TensorInfo, tensor_bytes
 from omnicompose.tensors.writer import OutputFolder, check_free, partial_folder
@@ -29,7 +29,9 @@ def fill(folder: OutputFolder, names: list[str]) -> None:
         # In two pieces, the last one first: the order of writes must not matter.
         folder.write(place, 8, data[8:])
         folder.write(place, 0, data[:8])
-        folder.add(name, Record(job=JOBS[name], crc32=crc32(data)))
+    digest = FollowingDigest(folder.digests, folder.note)
+    digest.complete(names)
+    digest.stop()
 
 
 def make(out: Path) -> None:
@@ -61,23 +63,31 @@ def test_a_finished_folder_holds_the_tensors_an_index_and_nothing_else(tmp_path)
 def test_what_is_intact_is_kept_and_what_is_not_is_done_again(tmp_path):
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=False)
-    fill(folder, ["t0", "t2", "t3"])
-    place = folder.places()["t2"]
+    fill(folder, ["t0"])
+    fill(folder, ["t1", "t2", "t3"])
+    folder.measured("t0", {"error": 0.5})
+    folder.measured("t1", {})
+    place = folder.places()["t1"]
     folder.write(place, 0, tensor_bytes(torch.full((1,), 9.0)))
     folder.close()
     assert not (tmp_path / "out").exists()
     journal = partial_folder(tmp_path / "out") / JOURNAL_NAME
-    journal.write_bytes(journal.read_bytes() + b'{"tensor": "t1", "jo')
+    journal.write_bytes(journal.read_bytes() + b'{"tensor": "t1", "me')
     (partial_folder(tmp_path / "out") / "model-00001-of-00007.safetensors").touch()
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=True)
-    assert sorted(folder.records) == ["t0", "t3"]
-    assert sorted(read_journal(folder.partial)) == ["t0", "t3"]
-    fill(folder, ["t1", "t2"])
+    assert sorted(folder.finished()) == ["t0", "t2", "t3"]
+    kept = read_journal(folder.partial)
+    assert {mark.file: mark.num_tensors for mark in kept.marks} == {
+        "model-00001-of-00002.safetensors": 1,
+        "model-00002-of-00002.safetensors": 2,
+    }
+    assert folder.measures == kept.measures == {"t0": {"error": 0.5}}
+    fill(folder, ["t1"])
     folder.seal()
     folder.publish(overwrite=False)
     folder.close()
-    assert contents(tmp_path / "out")["t2"].tolist() == TENSORS["t2"].tolist()
+    assert contents(tmp_path / "out")["t1"].tolist() == TENSORS["t1"].tolist()
     assert not list((tmp_path / "out").glob("*-of-00007*"))
 
 
@@ -89,14 +99,17 @@ def test_without_resume_everything_is_begun_anew(tmp_path):
     folder.close()
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=False)
-    assert folder.records == {}
+    assert folder.finished() == frozenset()
     assert not (folder.partial / "sub").exists()
     folder.close()
 
 
 @pytest.mark.parametrize(
     ("jobs", "reason"),
-    [(JOBS | {"t0": "other"}, "computed otherwise now"), ({"t1": "x"}, "not in this plan")],
+    [
+        (JOBS | {"t0": "other"}, "computed otherwise now"),
+        ({name: JOBS[name] for name in ("t1", "t2", "t3")}, "not in this plan"),
+    ],
 )
 def test_another_plan_is_not_resumed(tmp_path, jobs, reason):
     folder = open_folder(tmp_path / "out")
@@ -104,7 +117,7 @@ def test_another_plan_is_not_resumed(tmp_path, jobs, reason):
     fill(folder, ["t0"])
     folder.close()
     folder = open_folder(tmp_path / "out")
-    with pytest.raises(MergeError, match=f"'t0': finished .* {reason}.*without --resume"):
+    with pytest.raises(MergeError, match=f"'t0' is {reason}.*without --resume"):
         folder.begin(jobs, resume=True)
     folder.close()
 
@@ -154,13 +167,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_digests_follow_the_writers(tmp_path):
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=False)
-    digest = FollowingDigest(LAYOUT.files, folder.places())
-    fill(folder, ["t3", "t1", "t0", "t2"])
+    digest = FollowingDigest(folder.digests, folder.note)
+    for name, tensor in TENSORS.items():
+        folder.write(folder.places()[name], 0, tensor_bytes(tensor))
     for names in (["t3"], ["t1", "t0"], ["t2"]):
         digest.complete(names)
     for name, sha256 in digest.result().items():
         assert hashlib.sha256((folder.partial / name).read_bytes()).hexdigest() == sha256
-    abandoned = FollowingDigest(LAYOUT.files, folder.places())
-    abandoned.stop()
-    assert abandoned.result() == {}
+    folder.close()
+
+
+def test_a_file_that_shrinks_under_the_digest_is_an_error(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    os.truncate(folder.partial / LAYOUT.files[0].name, 100)
+    digest = FollowingDigest(folder.digests, folder.note)
+    digest.complete(TENSORS)
+    with pytest.raises(OSError, match="has become shorter"):
+        digest.result()
     folder.close()

@@ -45,6 +45,7 @@ from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
     DENSITY,
     MOST_COLLECTED,
+    SPARE_STAGES,
     TENSOR_STAGES,
     Thresholds,
     keep_from,
@@ -106,7 +107,12 @@ class Ranks(NamedTuple):
     last: int
 
 
-SURVEY = Survey(num_passes=len(TENSOR_STAGES), num_sampled=1, collects=2 * MOST_COLLECTED)
+SURVEY = Survey(
+    num_passes=len(TENSOR_STAGES),
+    num_sampled=1,
+    num_spare=len(SPARE_STAGES),
+    collects=2 * MOST_COLLECTED,
+)
 
 
 @dataclass(frozen=True, slots=True)

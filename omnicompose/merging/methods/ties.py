@@ -43,6 +43,7 @@ from omnicompose.merging.methods.trimming import (
     DENSITY,
     MODEL_STAGES,
     MOST_COLLECTED,
+    SPARE_STAGES,
     TENSOR_STAGES,
     Thresholds,
     keep_from,
@@ -109,6 +110,7 @@ class Ties:
             num_passes=len(stages),
             scope="model" if parameters["scope"] == "model" else "tensor",
             num_sampled=int("sample" in stages),
+            num_spare=len(SPARE_STAGES) if "between" in stages else 0,
             collects=MOST_COLLECTED if "between" in stages else 0.0,
         )
 

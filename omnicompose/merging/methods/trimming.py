@@ -33,7 +33,7 @@ Ranks = Callable[[int, int], Sequence[int]]
 """(number of the expert, number of entries) -> the ranks whose magnitudes are wanted."""
 
 TENSOR_STAGES = ("sample", "between", "upper", "lower")
-MODEL_STAGES = ("upper", "lower")
+SPARE_STAGES = MODEL_STAGES = ("upper", "lower")
 LEAST_MARGIN = 0.004
 """Share of the sample that is collected on either side of a rank, at least."""
 DEVIATIONS = 6
