@@ -210,11 +210,15 @@ class _Run:
             )
 
             def work(batch: Batch) -> None:
-                for job in batch:
-                    name = job.output.name
-                    self._folder.measured(name, writer.write(job, places[name], known))
-                    tracker.add(job.output.num_bytes, name)
-                digest.complete(job.output.name for job in batch)
+                done: list[str] = []
+                try:
+                    for job in batch:
+                        name = job.output.name
+                        self._folder.measured(name, writer.write(job, places[name], known))
+                        done.append(name)
+                        tracker.add(job.output.num_bytes, name)
+                finally:
+                    digest.complete(done)
 
             return work
 
