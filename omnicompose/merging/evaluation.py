@@ -37,6 +37,7 @@ from omnicompose.merging.method import (
 from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
 from omnicompose.merging.statistics import Statistics, add_statistics
 from omnicompose.merging.workspace import Workspace
+from omnicompose.tensors.low_rank import thin
 
 MEAN_BLOCK_ELEMENTS = 1 << 16
 """Rows are averaged in blocks of this size whatever the tiles, so that tiles change no byte."""
@@ -175,7 +176,12 @@ class Evaluator:
         whole = merge.method.spec.granularity != "element"
         form = shape if whole else (count,)
         base = None if merge.base is None else self._node(merge.base, start, count)
-        experts = (self._node(expert, start, count) for expert in merge.experts)
+        factors = self._low_rank(merge) if merge.use_factors else ()
+        if base is not None and thin(factors, shape):
+            # The factors are all that the method looks at: no dense expert is formed.
+            experts = [base] * len(merge.experts)
+        else:
+            experts = [self._node(expert, start, count) for expert in merge.experts]
         return TensorGroup(
             name=merge.key or merge.output.name,
             role=merge.role,
@@ -187,12 +193,14 @@ class Evaluator:
             expert_names=merge.expert_names,
             weights=merge.weights,
             offset=start,
-            factors=self._low_rank(merge) if merge.use_factors else (),
+            factors=factors,
         )
 
     def _low_rank(self, merge: Merge) -> tuple[LowRank | None, ...]:
         found = (
-            expert.source.factors(expert.name) if isinstance(expert, TensorRef) else None
+            expert.source.factors(expert.name)
+            if isinstance(expert, TensorRef) and expert.info.shape == merge.output.shape
+            else None
             for expert in merge.experts
         )
         return tuple(None if f is None else _to_device(f, self._device) for f in found)
@@ -279,6 +287,7 @@ class Evaluator:
             torch.mul(factor, piece.scale, out=target.narrow(job.axis, first, rank))
             first += rank
             self._workspace.rewind(mark)
+        target.narrow(job.axis, first, target.shape[job.axis] - first).zero_()
         return values
 
 

@@ -1,5 +1,6 @@
 """A change of a weight kept as a product of two thin matrices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,3 +24,14 @@ class LowRank:
     def rank(self) -> int:
         """Rank of the product: rows of A."""
         return self.A.shape[0]
+
+
+def thin(factors: Sequence[LowRank | None], shape: tuple[int, ...]) -> tuple[LowRank, ...] | None:
+    """The factors, if every delta of this shape has them and they are thinner than the matrix.
+
+    Otherwise working on the dense matrices costs no more.
+    """
+    found = tuple(factor for factor in factors if factor is not None)
+    if not found or len(found) < len(factors):
+        return None
+    return found if sum(factor.rank for factor in found) < min(shape) else None

@@ -41,6 +41,7 @@ SPEC = MethodSpec(
     paper="2502.04959",
     needs_base=True,
     factored_ok=True,
+    dense_when={"null_space": "keep"},
     parameters=(SCALE, NULL_SPACE),
     profiles={"fusion_bench": {"null_space": "keep"}, "mllmerging": {"null_space": "keep"}},
 )
@@ -52,6 +53,7 @@ CTS_SPEC = MethodSpec(
     paper="2502.04959",
     needs_base=True,
     factored_ok=True,
+    dense_when={"null_space": "keep"},
     parameters=(
         Parameter(
             name="common_fraction",

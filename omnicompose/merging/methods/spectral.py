@@ -12,6 +12,7 @@ import torch
 
 from omnicompose.merging.method import LowRank, Parameter, TensorGroup
 from omnicompose.merging.methods.deltas import deltas
+from omnicompose.tensors.low_rank import thin
 
 FP64_SIZE = 2048
 """Matrices whose smaller side is at most this are decomposed in fp64."""
@@ -50,10 +51,7 @@ class Svd(NamedTuple):
 
 def factors_of(group: TensorGroup) -> tuple[LowRank, ...] | None:
     """Every expert's factors, if all have them and they are thinner than the matrix."""
-    found = tuple(factor for factor in group.factors if factor is not None)
-    if len(found) != len(group.experts):
-        return None
-    return found if sum(f.A.shape[0] for f in found) < min(group.shape) else None
+    return thin(group.factors, group.shape)
 
 
 def to_cores(group: TensorGroup) -> Cores:

@@ -37,6 +37,7 @@ SPEC = MethodSpec(
     paper="2412.00081",
     needs_base=True,
     factored_ok=True,
+    dense_when={"null_space": "keep"},
     parameters=(SCALE, NULL_SPACE),
     profiles={"fusion_bench": {"null_space": "keep"}},
 )

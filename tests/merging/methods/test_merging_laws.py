@@ -13,6 +13,7 @@ from omnicompose.merging.method import LowRank, MergeContext, ParameterValue, Te
 from omnicompose.merging.registry import METHODS, check_parameters
 from omnicompose.merging.statistics import add_statistics
 from omnicompose.merging.whole_tensor import merge_whole, observed
+from omnicompose.plan.treatment import uses_factors
 
 WHOLE: Mapping[str, Mapping[str, ParameterValue]] = {
     "ties": {"density": 1.0},
@@ -247,15 +248,45 @@ def lora_group(seed: int, gauge: bool = False) -> TensorGroup:
     return replace(group, factors=tuple(factors))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if METHODS[n].spec.factored_ok])
+FACTORED: list[tuple[str, Mapping[str, ParameterValue]]] = [
+    *((n, {}) for n in NAMES if METHODS[n].spec.factored_ok),
+    ("knots", {"inner": "mean"}),
+    ("knots", {"inner": "sum", "scale": 0.5}),
+    ("wudi", {"start": "mean"}),
+    ("optmerge", {"center": True}),
+    ("optmerge", {"proxy": "full", "rank_divisor": 5, "learning_rate": 0.05}),
+    ("swudi", {"start": "mean"}),
+    ("ssam", {"rank": 3, "combine": "mean"}),
+]
+
+
+@pytest.mark.parametrize(("name", "given_parameters"), FACTORED)
 @settings(max_examples=5, deadline=None, derandomize=True, database=None)
 @given(seed=seeds)
-def test_factors_give_what_dense_deltas_give(name: str, seed: int) -> None:
+def test_factors_give_what_dense_deltas_give(
+    name: str, given_parameters: Mapping[str, ParameterValue], seed: int
+) -> None:
+    assert uses_factors(METHODS[name].spec, check_parameters(name, given_parameters))
     group = lora_group(seed)
-    merged = merge(name, group, {})
-    dense = merge(name, replace(group, factors=()), {})
+    merged = merge(name, group, given_parameters)
+    dense = merge(name, replace(group, factors=()), given_parameters)
     assert torch.allclose(merged, dense, atol=2e-4)
     # Factors alone decide: the dense experts are not looked at.
     unread = replace(group, experts=tuple(torch.empty(12, 10).fill_(1e9) for _ in group.experts))
-    assert torch.equal(merge(name, unread, {}), merged)
-    assert torch.allclose(merge(name, lora_group(seed, gauge=True), {}), merged, atol=2e-4)
+    assert torch.equal(merge(name, unread, given_parameters), merged)
+    turned = merge(name, lora_group(seed, gauge=True), given_parameters)
+    assert torch.allclose(turned, merged, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "given_parameters"),
+    [("wudi", {"solver": "adam"}), ("optmerge", {"optimizer": "adam"})],
+)
+def test_solvers_that_depend_on_the_basis_want_dense_deltas(
+    name: str, given_parameters: Mapping[str, ParameterValue]
+) -> None:
+    assert not uses_factors(METHODS[name].spec, check_parameters(name, given_parameters))
+    group = lora_group(1)
+    unread = replace(group, experts=tuple(2 * expert for expert in group.experts))
+    moved = merge(name, unread, given_parameters)
+    assert not torch.allclose(moved, merge(name, group, given_parameters), atol=1e-3)
