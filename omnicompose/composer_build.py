@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from omnicompose.experts.tokens import TOKENIZER_FILE
 from omnicompose.export import FileRecord, Manifest, hash_folder
 from omnicompose.merging.engine import run_merge
 from omnicompose.merging.options import EngineOptions, MergeResult, Report
@@ -154,8 +155,10 @@ def _write_manifest(work: Work, folder: Path, result: MergeResult) -> Manifest:
 def input_records(
     recipe: ComposeRecipe | MergeRecipe, folders: Mapping[str, Path]
 ) -> tuple[FileRecord, ...]:
-    """Every weight file that a plan may read, hashed, under the names of the recipe."""
+    """Every file that a plan may read tensors or tokens from, hashed, as the recipe names it."""
     suffixes = (".safetensors", *(SUFFIXES if recipe.allow_pickle else ()))
+    if recipe.vocabulary == "union":
+        suffixes = (*suffixes, TOKENIZER_FILE)
     return tuple(
         record
         for label, source in folders.items()
