@@ -36,7 +36,11 @@ BEATS = (
     Renaming(r"predictor\..+", ""),  # of checkpoints fine-tuned to classify
     Renaming(r"(.+)", r"\1"),
 )
-POINT_BERT = (Renaming(r"(?:module\.)?(?:point_encoder\.)?(.+)", r"\1"),)
+POINT_BERT = (
+    Renaming(r"(?:module\.)?point_encoder\.(.+)", r"\1"),
+    Renaming(r"module\..+", ""),  # what it was trained beside
+    Renaming(r"(.+)", r"\1"),
+)
 LINEAR = (Renaming(r"(weight|bias)", r"linear.\1"),)
 QFORMER = (
     Renaming(r"audio_query_tokens", "query_tokens"),

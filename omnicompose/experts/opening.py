@@ -5,6 +5,7 @@ from pathlib import Path
 from omnicompose.errors import SourceError
 from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
 from omnicompose.experts.expert import Base, Expert
+from omnicompose.experts.modelcompose import Request, is_modelcompose, open_modelcompose
 from omnicompose.experts.native import open_adapted, open_native
 from omnicompose.experts.own_format import EXPERT_FILE, open_own
 from omnicompose.experts.resolve import resolve, resolve_text
@@ -44,8 +45,9 @@ def open_expert(
     *,
     allow_different_base: bool = False,
     allow_pickle: bool = False,
+    encoder: Source | None = None,
 ) -> Expert:
-    """An expert: our own format, a whole multimodal checkpoint, or a PEFT LoRA on one.
+    """An expert: our own format, ModelCompose's, a whole checkpoint, or a PEFT LoRA on one.
 
     Args:
         modality: what it understands beside text.
@@ -53,11 +55,22 @@ def open_expert(
         base: of the composite.
         allow_different_base: accept an expert that names another base.
         allow_pickle: read tensors from pickled weights too.
+        encoder: where its encoder lies, for an expert that does not bring it.
 
     Raises:
         SourceError: it is none of these, or it does not fit.
     """
     folder = resolve(source, allow_pickle=allow_pickle)
+    if is_modelcompose(folder):
+        request = Request(
+            modality=modality, label=source.text, encoder=encoder, allow_pickle=allow_pickle
+        )
+        return open_modelcompose(request, folder, base)
+    if encoder is not None:
+        raise SourceError(
+            f"{source}: the recipe names an encoder for it, but this expert brings its own. "
+            "Leave out `encoder:`."
+        )
     if source.adapter is not None:
         name = source.text.split("+")[0].strip()
         host = open_checkpoint(name, folder, allow_pickle=allow_pickle)
