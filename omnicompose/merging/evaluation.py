@@ -149,6 +149,8 @@ class Evaluator:
         values = self._workspace.take(torch.float32, count)
         direct = info.dtype == torch.float32 and self._device.type == "cpu"
         step = min(self._tile_elements, count)
+        # One buffer for all operands: it stays in the cache from the read to the conversion.
+        mark = self._workspace.mark()
         stored = None if direct else self._workspace.take(info.dtype, step, on_host=True)
         for position in range(0, count, max(step, 1)):
             part = values[position : position + step]
@@ -158,6 +160,7 @@ class Evaluator:
                 part.copy_(piece)
             if self._looks_at_operands and not all_finite(part):
                 refuse_nonfinite(part, info, _where(ref), start + position)
+        self._workspace.rewind(mark)
         return values
 
     def _merged(self, merge: Merge, start: int, count: int) -> torch.Tensor:

@@ -21,9 +21,7 @@ from omnicompose.merging.method import (
     TensorGroup,
 )
 from omnicompose.merging.methods.deltas import (
-    add_to_base,
     base_of,
-    combine,
     flag,
     normalised,
     number,
@@ -73,5 +71,8 @@ def add_weighted_deltas(group: TensorGroup, coefficients: list[float]) -> torch.
     base = base_of(group)
     if not used:
         return base.clone()
-    moved = [group.experts[i] - base for i in used]
-    return add_to_base(group, combine(moved, [coefficients[i] for i in used]))
+    total = (group.experts[used[0]] - base).mul_(coefficients[used[0]])
+    delta = torch.empty_like(total)
+    for i in used[1:]:
+        total.add_(torch.sub(group.experts[i], base, out=delta), alpha=coefficients[i])
+    return torch.add(base, total, out=total)
