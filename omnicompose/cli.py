@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from omnicompose.commands.asking import ask, evaluate, report
+from omnicompose.commands.asking import ask
 from omnicompose.commands.building import compose, merge, plan, quickstart, verify
+from omnicompose.commands.evaluating import compare, evaluate, mcub_build, report, score
 from omnicompose.commands.failing import Commands
 from omnicompose.commands.listing import (
     families,
@@ -27,6 +28,8 @@ COMMANDS = (
     verify,
     ask,
     evaluate,
+    score,
+    compare,
     report,
     methods,
     families,
@@ -49,6 +52,11 @@ zoo_app.callback(invoke_without_command=True)(zoo)
 zoo_app.command("list")(zoo_list)
 zoo_app.command("path")(zoo_path)
 app.add_typer(zoo_app, name="zoo")
+
+mcub_app = typer.Typer(help="Make questions about what media of different modalities share.")
+mcub_app.callback()(lambda: None)
+mcub_app.command("build")(mcub_build)
+app.add_typer(mcub_app, name="mcub")
 
 
 @app.callback()

@@ -6,7 +6,7 @@
 Importing this loads no torch; `evaluate` does.
 """
 
-from omnicompose.evaluation.compare import ComparedRow, compare
+from omnicompose.evaluation.compare import ComparedRow, compare, compare_all
 from omnicompose.evaluation.evaluate import evaluate, evaluate_share
 from omnicompose.evaluation.options import EvaluationOptions
 from omnicompose.evaluation.report import write_report
@@ -15,6 +15,7 @@ from omnicompose.evaluation.runner import Share
 from omnicompose.evaluation.scoring import score
 from omnicompose.evaluation.subsets import parse_modalities
 from omnicompose.evaluation.tasks import TASKS
+from omnicompose.evaluation.workers import device_from, evaluate_with_workers, share_from
 
 __all__ = [
     "TASKS",
@@ -23,9 +24,13 @@ __all__ = [
     "Results",
     "Share",
     "compare",
+    "compare_all",
+    "device_from",
     "evaluate",
     "evaluate_share",
+    "evaluate_with_workers",
     "parse_modalities",
     "score",
+    "share_from",
     "write_report",
 ]

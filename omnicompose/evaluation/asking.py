@@ -72,6 +72,21 @@ class _Way:
     rotation: int
 
 
+def select_ids(samples: Sequence[Sample], ids: Sequence[str]) -> list[Sample]:
+    """The samples of these ids.
+
+    Raises:
+        EvaluationError: the task has no such question.
+    """
+    known = {sample.id: sample for sample in samples}
+    if unknown := [i for i in ids if i not in known]:
+        raise EvaluationError(
+            f"--samples: {len(unknown)} ids are not the task's, the first is {unknown[0]!r}; "
+            "expected ids as samples_TASK.jsonl names them."
+        )
+    return [known[i] for i in dict.fromkeys(ids)]
+
+
 def make_questions(run: Run, samples: Sequence[Sample]) -> list[Question]:
     """Every sample in every way that it is asked."""
     ways = [way for sample in samples for way in _ways(sample, run.options)]

@@ -24,6 +24,7 @@ class EvaluationOptions:
         limit: at most so many questions per set of modalities, drawn by `seed`; None: all.
         rotations: ask each question with its options in so many orders; 1: as the benchmark does.
         batch_size: prompts in one forward pass.
+        ids: ask these questions only; None: all that `limit` leaves.
         seed: drives the choice under `limit` (where a task reads rather than draws its
             questions), permutation tests and the bootstrap.
         device: where the model runs, as torch names it.
@@ -37,6 +38,7 @@ class EvaluationOptions:
     scores: tuple[ScoreKind, ...] = ("letter",)
     limit: int | None = None
     rotations: int = 1
+    ids: tuple[str, ...] | None = None
     batch_size: int = 64
     seed: int = 0
     device: str = "cpu"

@@ -13,8 +13,8 @@ Advance = Callable[[int, int], None]
 
 @contextmanager
 def progress_bar(name: str, total: int) -> Iterator[Advance]:
-    """Show how far the questions of one task are."""
-    if not sys.stderr.isatty():
+    """Show how far the questions of one task are; without a name, nothing."""
+    if not name or not sys.stderr.isatty():
         yield lambda done, failed: None
         return
     columns = (

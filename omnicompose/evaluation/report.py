@@ -88,12 +88,18 @@ class Retention:
     rows: tuple[ComparedRow, ...]
 
 
-def write_report(results_dir: Path, sources: Mapping[str, Path] | None = None) -> Path:
+def write_report(
+    results_dir: Path,
+    sources: Mapping[str, Path] | None = None,
+    composite: Path | None = None,
+) -> Path:
     """Write report.md and report.html into a results folder.
 
     Args:
         results_dir: a folder that `evaluate` wrote.
         sources: results folders of single experts by name, for the retention table.
+        composite: folder of the composite, for how its experts interfere; None: the one that
+            run.json names, if it is still there.
 
     Returns:
         The path of report.html.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.answerer import Prepared, Unreadable
-from omnicompose.evaluation.asking import Question, Run, make_questions, select
+from omnicompose.evaluation.asking import Question, Run, make_questions, select, select_ids
 from omnicompose.evaluation.controls import prepare_media
 from omnicompose.evaluation.journal import best_lines, file_name, open_journal, read_lines
 from omnicompose.evaluation.letters import best_letter
@@ -48,6 +48,8 @@ def run_task(task: Task, run: Run, share: Share) -> list[Line] | None:
     options = run.options
     media_dir = options.out_dir / "media"
     offered = task.samples(media_dir, options.limit)
+    if options.ids is not None:
+        offered = select_ids(offered, options.ids)
     chosen = select(offered, options.limit, options.seed)
     _check_scores(run, chosen)
     samples = prepare_media(chosen, options.modalities, media_dir, options.seed)
@@ -56,15 +58,17 @@ def run_task(task: Task, run: Run, share: Share) -> list[Line] | None:
         for start in range(0, len(samples), SHARD_SAMPLES)
     ]
     journal = options.out_dir / "journal" / f"{file_name(run.spec.name)}.rank{share.rank}.jsonl"
-    _ask_share(run, shards[share.rank :: share.world_size], journal)
+    _ask_share(run, shards[share.rank :: share.world_size], journal, share)
     return _collect([q.blank.key for shard in shards for q in shard], journal.parent, run.spec.name)
 
 
-def _ask_share(run: Run, shards: Sequence[Sequence[Question]], journal_path: Path) -> None:
+def _ask_share(
+    run: Run, shards: Sequence[Sequence[Question]], journal_path: Path, share: Share
+) -> None:
     """Answer what no journal holds yet."""
     with (
         open_journal(journal_path) as journal,
-        progress_bar(run.spec.name, sum(map(len, shards))) as advance,
+        progress_bar(_bar_name(run, share), sum(map(len, shards))) as advance,
     ):
         done = _answered(journal_path.parent, run.spec.name)
         for shard in shards:
@@ -74,6 +78,13 @@ def _ask_share(run: Run, shards: Sequence[Sequence[Question]], journal_path: Pat
                 missing = [line for line in lines if line.key in pending]
                 journal.append(missing)
                 advance(len(missing), sum(line.error is not None for line in missing))
+
+
+def _bar_name(run: Run, share: Share) -> str:
+    """The first worker alone draws its bar; none for the others."""
+    if share.world_size == 1:
+        return run.spec.name
+    return f"{run.spec.name}, worker 1 of {share.world_size}" if share.rank == 0 else ""
 
 
 def _answered(folder: Path, task: str) -> set[str]:

@@ -56,7 +56,8 @@ def turn(sample: Sample, *modalities: str) -> str:
 
 def test_every_benchmark_of_a_file_is_checked() -> None:
     assert set(GOLDEN) == set(FOLDERS)
-    assert set(GOLDEN) == {name for name, task in TASKS.items() if isinstance(task, FileTask)}
+    read = {name for name, task in TASKS.items() if isinstance(task, FileTask)}
+    assert set(GOLDEN) | {"mcub-built"} == read
 
 
 @pytest.mark.parametrize("name", GOLDEN)

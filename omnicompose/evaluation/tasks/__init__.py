@@ -12,6 +12,7 @@ from omnicompose.evaluation.tasks import (
     daily_omni,
     mcub3,
     mcub4,
+    mcub_built,
     mmau,
     modelnet40,
     music_avqa,
@@ -31,6 +32,7 @@ _SHIPPED: tuple[Task, ...] = (zoo_mcub.TASK, zoo_image.TASK, zoo_audio.TASK, zoo
 _TOGETHER: tuple[Task, ...] = (
     *mcub3.TASKS,
     mcub4.TASK,
+    mcub_built.TASK,
     avqa.TASK,
     music_avqa.TASK,
     omnibench.TASK,

@@ -21,29 +21,45 @@ MODALITIES = {"vision": "image"} | {name: name for name in ("image", "audio", "v
 """Names of modalities in `modal_inputs`, and ours."""
 ANSWERS = "MCUB-answer.json"
 TAG = re.compile(r"(?P<before>[^\n<]*)<(?P<name>image|audio|video|point)>(?P<after>[ \t]*\n?)")
-OPTION = re.compile(r"^([A-J])\. (.*)$", re.MULTILINE)
+STYLES = {
+    "{letter}. {choice}": re.compile(r"^(?P<letter>[A-J])\. (?P<choice>.*)$", re.MULTILINE),
+    "{choice} ({letter})": re.compile(r"^(?P<choice>.*) \((?P<letter>[A-J])\)$", re.MULTILINE),
+}
+"""Options as MCUB writes them, and words first, as a small model must (see the zoo's questions)."""
 
 
 def mcub_task(name: str, file_name: str, what: str) -> FileTask:
     """One of the MCUB tasks."""
-    return FileTask(
-        spec=TaskSpec(
-            name=name,
-            version=1,
-            summary=f"What do {what} have in common? 4 options, written by GPT-4 from captions.",
-            location="the ModelCompose project's data (arXiv 2402.12750), data/test",
-            licence="the authors' own terms: read them at the location",
-            cluster_field="id: every question has media of its own",
-            # The human turn of the file as it stands; a tag becomes its medium, and goes with the
-            # rest of its line when the medium is taken away.
-            prompt="<image>\n<audio>\n...QUESTION\nA. ...\nB. ...\nC. ...\nD. ...",
-            chance=0.25,
-            official="first_character",
-            max_new_tokens=128,
-            layout=(file_name, ANSWERS),
-            citation="arXiv 2402.12750",
-        ),
-        read=lambda folder: read_mcub(folder, file_name),
+    spec = mcub_spec(
+        name,
+        file_name,
+        summary=f"What do {what} have in common? 4 options, written by GPT-4 from captions.",
+        location="the ModelCompose project's data (arXiv 2402.12750), data/test",
+        licence="the authors' own terms: read them at the location",
+        cluster_field="id: every question has media of its own",
+    )
+    return FileTask(spec=spec, read=lambda folder: read_mcub(folder, file_name))
+
+
+def mcub_spec(
+    name: str, file_name: str, *, summary: str, location: str, licence: str, cluster_field: str
+) -> TaskSpec:
+    """What all tasks of this format declare."""
+    return TaskSpec(
+        name=name,
+        version=1,
+        summary=summary,
+        location=location,
+        licence=licence,
+        cluster_field=cluster_field,
+        # The human turn of the file as it stands; a tag becomes its medium, and goes with the rest
+        # of its line when the medium is taken away.
+        prompt="<image>\n<audio>\n...QUESTION\nA. ...\nB. ...\nC. ...\nD. ...",
+        chance=0.25,
+        official="first_character",
+        max_new_tokens=128,
+        layout=(file_name, ANSWERS),
+        citation="arXiv 2402.12750",
     )
 
 
@@ -61,8 +77,7 @@ def _sample(record: Record, key: Mapping[str, str], folder: Path) -> Sample:
             f"{record.where}: id: found {name!r}, expected one that {ANSWERS} answers. "
             "Both files must be of one release."
         )
-    content = _content(record, folder)
-    choices = tuple(choice for _, choice in OPTION.findall(_question(record)))
+    style, choices = _options(_question(record))
     if key[name] not in tuple(LETTERS[: len(choices)]):
         raise EvaluationError(
             f"{record.where}: found {len(choices)} options and the answer {key[name]!r}, expected "
@@ -70,20 +85,22 @@ def _sample(record: Record, key: Mapping[str, str], folder: Path) -> Sample:
         )
     return Sample(
         id=name,
-        cluster=name,
-        content=content,
+        cluster=record.name("cluster") if "cluster" in record.values else name,
+        content=_content(record, folder),
         choices=choices,
         answer=LETTERS.index(key[name]),
+        openings=choices if style.startswith("{choice}") else (),
     )
 
 
 def _content(record: Record, folder: Path) -> tuple[Part, ...]:
     question, media = _question(record), _media(record, folder)
+    captions = _by_modality(record.record("captions")) if "captions" in record.values else {}
     content: list[Part] = []
     end = 0
     for tag in TAG.finditer(question):
         content += [question[end : tag.start()]] if tag.start() > end else []
-        content.append(_shown(tag, media, record))
+        content.append(_shown(tag, media, captions, record))
         end = tag.end()
     if left := sum(map(len, media.values())):
         raise EvaluationError(
@@ -93,7 +110,12 @@ def _content(record: Record, folder: Path) -> tuple[Part, ...]:
     return (*content, *_with_options(question[end:]))
 
 
-def _shown(tag: re.Match[str], media: dict[str, list[Path]], record: Record) -> Shown:
+def _shown(
+    tag: re.Match[str],
+    media: dict[str, list[Path]],
+    captions: dict[str, list[str]],
+    record: Record,
+) -> Shown:
     modality = tag["name"]
     if not media.get(modality):
         raise EvaluationError(
@@ -101,28 +123,39 @@ def _shown(tag: re.Match[str], media: dict[str, list[Path]], record: Record) -> 
             "expected one medium for each tag."
         )
     medium = Medium(modality=modality, path=media[modality].pop(0))
-    return Shown(medium=medium, frame=(tag["before"], tag["after"]))
+    told = captions.get(modality)
+    caption = f"{tag['before']}{told.pop(0)}{tag['after']}" if told else None
+    return Shown(medium=medium, caption=caption, frame=(tag["before"], tag["after"]))
 
 
 def _with_options(text: str) -> tuple[Part, ...]:
     """The text with its block of options as options, if they are one block."""
-    lines = list(OPTION.finditer(text))
-    if not lines:
+    style, choices = _options(text)
+    options = Options(style=style)
+    start = text.find(options.text(choices)) if choices else -1
+    if start < 0:
         return (text,)
-    start, end = lines[0].start(), lines[-1].end()
-    block = text[start:end]
-    choices = tuple(line[2] for line in lines)
-    if Options().text(choices) != block:
-        return (text,)
-    return tuple(part for part in (text[:start], Options(), text[end:]) if part)
+    end = start + len(options.text(choices))
+    return tuple(part for part in (text[:start], options, text[end:]) if part)
+
+
+def _options(question: str) -> tuple[str, tuple[str, ...]]:
+    """How the options are written, and the options."""
+    for style, line in STYLES.items():
+        found = [(match["letter"], match["choice"]) for match in line.finditer(question)]
+        if found and "".join(letter for letter, _ in found) == LETTERS[: len(found)]:
+            return style, tuple(choice for _, choice in found)
+    return "", ()
 
 
 def _media(record: Record, folder: Path) -> dict[str, list[Path]]:
-    inputs = record.record("modal_inputs")
+    named = _by_modality(record.record("modal_inputs"))
+    return {modality: [folder / path for path in paths] for modality, paths in named.items()}
+
+
+def _by_modality(record: Record) -> dict[str, list[str]]:
     return {
-        MODALITIES[name]: [folder / path for path in inputs.texts(name)]
-        for name in inputs.values
-        if name in MODALITIES
+        MODALITIES[name]: list(record.texts(name)) for name in record.values if name in MODALITIES
     }
 
 
