@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from omnicompose.bundle import MODEL_FOLDER, write_bundle_file
 from omnicompose.composer_build import ComposeOptions, ComposeResult, Work, build
 from omnicompose.export import refuse_existing
 from omnicompose.merger_files import write_model_files
@@ -38,8 +39,14 @@ def merge(
     plan = make_merge_plan(options.permit(read_merge_recipe(recipe_path)))
 
     def write_files(folder: Path) -> None:
+        bundle = plan.recipe.output == "bundle"
+        if bundle:
+            write_bundle_file(plan, folder)
         if plan.recipe.layout == "model":
-            write_model_files(plan, folder)
+            # Beside a bundle's weights they would make it look like a model.
+            place = folder / MODEL_FOLDER if bundle else folder
+            place.mkdir(exist_ok=True)
+            write_model_files(plan, place)
 
     work = Work(
         kind="merge",

@@ -213,6 +213,9 @@ class MergeRecipe(_Common):
     """A named set of a reference implementation's settings, such as `mergekit`."""
     then: Stages = ()
     """Methods on top of the merged delta, one after the other."""
+    output: Literal["model", "bundle"] = "model"
+    """`model`: one model; `bundle`: for `emr` and `tall`, one shared delta with a mask and a scale
+    per expert, from which each comes back."""
     special_tokens_from: str | None = None
     """With `vocabulary: union`: the name of the model whose special tokens, chat template and
     generation settings the result takes; null: the base's, or the first model's without a base."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Origin
+from omnicompose.plan.bundle_entries import bundle_entries
 from omnicompose.plan.merge_entries import Ground, merge_entry
 from omnicompose.plan.merge_fit import check_keys
 from omnicompose.plan.merge_vocabulary import align
@@ -67,6 +68,9 @@ def make_merge_plan(recipe: MergeRecipe) -> MergePlan:
     )
     check_keys(ground.donor, models, kept)
     entries = [merge_entry(ground, name, key) for name, key in ground.donor.keys.items()]
+    if recipe.output == "bundle":
+        _check_bundle(recipe)
+        entries = bundle_entries(entries)
     return MergePlan(
         plan=_account(ground, entries),
         recipe=recipe,
@@ -97,6 +101,14 @@ def _opened(
     return (aligned[0] if base else None), tuple(aligned[-len(models) :]), union
 
 
+def _check_bundle(recipe: MergeRecipe) -> None:
+    if recipe.vocabulary == "union":
+        raise PlanError(
+            "output: bundle is laid over the base's own tables, and `vocabulary: union` makes "
+            "others. Leave `vocabulary` at `base`."
+        )
+
+
 def _account(ground: Ground, entries: list[Entry]) -> Plan:
     inventory = frozenset[Origin]().union(*(one.inventory for one in ground.models))
     if ground.base:
@@ -110,4 +122,7 @@ def _account(ground: Ground, entries: list[Entry]) -> Plan:
             dropped |= {origin: f"not merged: {reason}" for origin in origins if origin not in used}
         for origin in model.inventory - used - set(dropped):
             dropped[origin] = "replaced by the adapter's own copy"
+    if ground.recipe.output == "bundle" and ground.base:
+        for origin in ground.base.inventory - used:
+            dropped[origin] = "not merged: read from the base when the bundle is loaded"
     return Plan(entries=tuple(entries), dropped=dropped, inventory=inventory)
