@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from omnicompose.errors import MergeError
+from omnicompose.merging.allocator import keeping_freed_memory
 from omnicompose.merging.checks import check_jobs
 from omnicompose.merging.cost import bytes_read, bytes_written, working_bytes
 from omnicompose.merging.evaluation import Evaluator
@@ -166,7 +167,7 @@ class _Run:
         """Compute what is left, bring it to the disk, and add up what happened."""
         digest = FollowingDigest(self._folder.digests, self._folder.note)
         try:
-            with one_thread_per_tensor():
+            with one_thread_per_tensor(), keeping_freed_memory():
                 self._write_all(self._survey(report), digest, report)
             self._folder.seal()
             sums = digest.result()

@@ -45,18 +45,32 @@ def merge_agreeing(
     """Combine the entries whose sign is the elected one; fp32, 0 where none agrees."""
     if how == "max":
         return _largest(tensors, weights, elected)
-    total, support = torch.zeros_like(elected), torch.zeros_like(elected)
-    agreeing = torch.empty_like(elected)
-    for tensor, weight in zip(tensors, weights, strict=True):
+    total, support, agreeing = (torch.empty_like(elected) for _ in range(3))
+    for i, (tensor, weight) in enumerate(zip(tensors, weights, strict=True)):
         # A negative weight turns its delta's vote round, so that agreement is that of w_i d_i.
         torch.mul(tensor, elected if weight >= 0 else -elected, out=agreeing).clamp_(min=0.0)
-        total.add_(agreeing, alpha=abs(weight))
+        _add(total, agreeing, abs(weight), first=i == 0)
         if how == "mean":
-            support.add_(torch.gt(agreeing, 0.0, out=agreeing), alpha=weight)
+            _add(support, torch.gt(agreeing, 0.0, out=agreeing), weight, first=i == 0)
     if how == "mean":
-        # Where nobody agrees the total is 0 as well: 0 / 1 instead of 0 / 0.
-        total.div_(support.add_(torch.eq(support, 0.0, out=agreeing)))
+        total.div_(_without_zeros(support, weights, agreeing))
     return total.mul_(elected)
+
+
+def _add(total: torch.Tensor, term: torch.Tensor, weight: float, *, first: bool) -> None:
+    if first:
+        torch.mul(term, weight, out=total)
+    else:
+        total.add_(term, alpha=weight)
+
+
+def _without_zeros(
+    support: torch.Tensor, weights: Sequence[float], scratch: torch.Tensor
+) -> torch.Tensor:
+    """The support; where nobody agrees, the total is 0 as well: 0 / x instead of 0 / 0."""
+    if min(weights) > 0.0:
+        return support.clamp_(min=min(weights))
+    return support.add_(torch.eq(support, 0.0, out=scratch))
 
 
 def _largest(

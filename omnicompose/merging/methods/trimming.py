@@ -34,9 +34,7 @@ Ranks = Callable[[int, int], Sequence[int]]
 
 TENSOR_STAGES = ("sample", "between", "upper", "lower")
 SPARE_STAGES = MODEL_STAGES = ("upper", "lower")
-LEAST_MARGIN = 0.004
-"""Share of the sample that is collected on either side of a rank, at least."""
-DEVIATIONS = 6
+DEVIATIONS = 4
 """Standard deviations of the rank of a random sample that are collected on either side."""
 MOST_COLLECTED = 0.04
 """Share of a tensor that is collected at most; if the sample has more there, it is counted."""
@@ -106,7 +104,7 @@ class Thresholds:
                 f"lower.{expert}": count_suffixes(delta, [place_of(upper, r).bin for r in wanted])
             }
         found: dict[str, torch.Tensor] = {}
-        for row, (least, end) in enumerate(self._stretches(i, statistics)):
+        for row, (least, end) in enumerate(self._stretches(i, statistics).tolist()):
             above, inside = split_at(delta, least, end)
             found[f"{COLLECTED}{expert}.{row}"] = inside
             found[f"count.{expert}.{row}"] = torch.tensor([above, inside.numel()])
@@ -116,19 +114,21 @@ class Thresholds:
         """Whether a stage can still add to what is known."""
         if stage == "sample":
             return True
-        if stage == "between":
-            return all(self._collectable(i, statistics) for i in range(len(self.experts)))
-        return not all(f"threshold.{expert}" in statistics for expert in self.experts)
+        known = "stretches" if stage == "between" else "threshold"
+        every = all(f"{known}.{expert}" in statistics for expert in self.experts)
+        return every if stage == "between" else not every
 
     def settle(self, stage: str, statistics: Statistics) -> Statistics:
-        """The statistics to go on with: the thresholds in place of what they were found from."""
-        if stage not in ("between", "lower"):
+        """The statistics to go on with: what was found in place of what it was found from."""
+        if stage == "upper":
             return statistics
+        if stage == "sample":
+            return self._settle_sample(statistics)
         found = [self._find(i, statistics) for i in range(len(self.experts))]
         kept = {
             key: value
             for key, value in statistics.items()
-            if not key.startswith((COLLECTED, "count.", "upper.", "lower.", "sample."))
+            if not key.startswith((COLLECTED, "count.", "upper.", "lower.", "stretches."))
         }
         if all(thresholds is not None for thresholds in found):
             names = (f"threshold.{expert}" for expert in self.experts)
@@ -157,28 +157,40 @@ class Thresholds:
             found.append(kth_pattern(patterns, rank - above))
         return found
 
-    def _stretches(self, i: int, statistics: Statistics) -> list[tuple[int, int]]:
-        """For every rank the bit patterns, from and to, among which the sample expects it."""
-        sample, size = statistics[f"sample.{self.experts[i]}"], int(statistics["size"])
-        return [_stretch(sample, size, rank) for rank in self.ranks(i, size)]
+    def _settle_sample(self, statistics: Statistics) -> Statistics:
+        """The stretches in place of the samples, or nothing if there is too much in them."""
+        found = [self._stretches(i, statistics) for i in range(len(self.experts))]
+        samples = [statistics[f"sample.{expert}"] for expert in self.experts]
+        if not all(_few_in(sample, s) for sample, s in zip(samples, found, strict=True)):
+            return {}
+        names = (f"stretches.{expert}" for expert in self.experts)
+        return {"size": statistics["size"], **dict(zip(names, found, strict=True))}
 
-    def _collectable(self, i: int, statistics: Statistics) -> bool:
-        sample = statistics[f"sample.{self.experts[i]}"]
-        shares = (
-            sample[least // SUFFIXES : -(-end // SUFFIXES)].sum() / sample.sum()
-            for least, end in self._stretches(i, statistics)
-        )
-        return all(float(share) <= MOST_COLLECTED for share in shares)
+    def _stretches(self, i: int, statistics: Statistics) -> torch.Tensor:
+        """For every rank the bit patterns, from and to, among which the sample expects it."""
+        settled = statistics.get(f"stretches.{self.experts[i]}")
+        if settled is not None:
+            return settled
+        sample, size = statistics[f"sample.{self.experts[i]}"], int(statistics["size"])
+        return torch.tensor([_stretch(sample, size, rank) for rank in self.ranks(i, size)])
 
 
 def _stretch(sample: torch.Tensor, size: int, rank: int) -> tuple[int, int]:
     seen = int(sample.sum())
-    margin = ceil(max(LEAST_MARGIN * seen, DEVIATIONS * 0.5 * sqrt(seen))) if seen < size else 0
+    margin = ceil(DEVIATIONS * 0.5 * sqrt(seen)) if seen < size else 0
     expected = round(rank / size * seen)
     first = place_of(sample, min(max(expected - margin, 1), seen)).bin
     last = place_of(sample, min(max(expected + margin, 1), seen)).bin
     assert sample.numel() == PREFIXES
     return last * SUFFIXES, (first + 1) * SUFFIXES
+
+
+def _few_in(sample: torch.Tensor, stretches: torch.Tensor) -> bool:
+    shares = (
+        sample[least // SUFFIXES : end // SUFFIXES].sum() / sample.sum()
+        for least, end in stretches.tolist()
+    )
+    return all(float(share) <= MOST_COLLECTED for share in shares)
 
 
 def keep_from(delta: torch.Tensor, least: float) -> torch.Tensor:
