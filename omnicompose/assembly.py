@@ -1,8 +1,11 @@
 """From a plan to what is not weights in the folder: configuration, processor, template."""
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from omnicompose.assembly_native import native_descriptions
 from omnicompose.errors import PlanError
 from omnicompose.plan import CompositePlan
 
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
 
     from omnicompose.modeling import OmniComposeConfig
 
+THREE_POSITIONS_HOST = "qwen2_5_vl_text"
+"""Qwen2's language model of transformers, weight by weight, with three rows of positions."""
 PREPROCESSORS = {
     "image": ("image_processor", "AutoImageProcessor"),
     "video": ("video_processor", "AutoVideoProcessor"),
@@ -23,7 +28,8 @@ def composite_config(plan: CompositePlan) -> "OmniComposeConfig":
     """The composite's configuration: the base's language model, grown by the placeholders."""
     from omnicompose.modeling import OmniComposeConfig
 
-    text = dict(plan.setting.base.config)
+    text = {k: v for k, v in plan.setting.base.config.items() if k != "_name_or_path"}
+    text |= _three_positions(plan)
     text["vocab_size"] = plan.setting.vocabulary.num_rows
     dtype = plan.setting.recipe.dtype or text.get("dtype")
     config = OmniComposeConfig(text_config=text | {"dtype": dtype}, modalities=plan.modalities())
@@ -31,6 +37,18 @@ def composite_config(plan: CompositePlan) -> "OmniComposeConfig":
     config.single_modality_text = plan.setting.recipe.streams.single_modality_text
     config.architectures = ["OmniComposeForConditionalGeneration"]
     return config
+
+
+def _three_positions(plan: CompositePlan) -> dict[str, object]:
+    """What the language model needs to number media in three rows, if an expert does so.
+
+    With equal rows, which all other tokens have, that is the ordinary numbering.
+    """
+    for expert in plan.setting.experts:
+        rope = expert.text_config.get("rope_parameters")
+        if isinstance(rope, dict) and "mrope_section" in rope:
+            return {"model_type": THREE_POSITIONS_HOST, "rope_parameters": rope}
+    return {}
 
 
 def check_loads(config: "OmniComposeConfig", plan: CompositePlan) -> None:
@@ -73,14 +91,18 @@ def write_model_files(config: "OmniComposeConfig", plan: CompositePlan, folder: 
 
     config.save_pretrained(folder)
     _generation_config(config, plan).save_pretrained(folder)
+    native = native_descriptions(plan.setting)
     processor = OmniComposeProcessor(
         tokenizer=_tokenizer(plan),
         chat_template=plan.setting.vocabulary.chat_template,
-        modalities=config.modalities,
+        modalities={
+            name: entry | ({"native": native[name]} if name in native else {})
+            for name, entry in plan.modalities().items()
+        },
         **{
             argument: _preprocessor(plan, modality)
             for modality, (argument, _) in PREPROCESSORS.items()
-            if modality in plan.streams
+            if modality in plan.streams and modality not in native
         },
     )
     processor.save_pretrained(folder)
@@ -91,6 +113,11 @@ def _preprocessor(plan: CompositePlan, modality: str) -> object:
 
     expert = next(one for one in plan.setting.experts if one.modality == modality)
     reader = getattr(transformers, PREPROCESSORS[modality][1])
+    if not isinstance(expert.preprocessor, Path):
+        with TemporaryDirectory() as folder:
+            text = json.dumps(dict(expert.preprocessor))
+            (Path(folder) / "preprocessor_config.json").write_text(text)
+            return reader.from_pretrained(folder)
     try:
         return reader.from_pretrained(expert.preprocessor, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -106,6 +133,8 @@ def _tokenizer(plan: CompositePlan) -> "PreTrainedTokenizerBase":
 
     vocabulary = plan.setting.vocabulary
     tokenizer = AutoTokenizer.from_pretrained(plan.setting.base.folder, local_files_only=True)
+    for text, flags in vocabulary.added.items():
+        tokenizer.add_tokens([AddedToken(text, **flags)], special_tokens=flags.get("special", True))
     for placeholder in vocabulary.placeholders.values():
         token = AddedToken(placeholder.token, special=True, normalized=False)
         tokenizer.add_tokens([token], special_tokens=True)

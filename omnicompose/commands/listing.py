@@ -46,13 +46,9 @@ def methods(
 
 def families(as_json: AsJson = False) -> None:
     """List the model architectures that experts may have."""
-    from omnicompose.families import FAMILIES
+    from omnicompose.families import family_rows
 
-    rows = [
-        {"architecture": name, "modalities": ", ".join(family.encoders) or "text"}
-        for name, family in FAMILIES.items()
-    ]
-    show_rows(rows, ("architecture", "modalities"), as_json)
+    show_rows(family_rows(), ("architecture", "modalities", "state", "how"), as_json)
 
 
 def zoo(ctx: typer.Context, as_json: AsJson = False) -> None:

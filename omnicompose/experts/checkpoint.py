@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.errors import SourceError
-from omnicompose.experts.config import dig, dig_mapping, read_model_config
+from omnicompose.experts.config import dig, dig_mapping, read_json, read_model_config
 from omnicompose.experts.expert import Backbone, Module, Origin, Weights
-from omnicompose.families import FAMILIES, Family, ModuleMap, PartKind, PartName
+from omnicompose.experts.native_module import native_module
+from omnicompose.experts.refusals import (
+    family_of,
+    refuse_gguf,
+    refuse_quantised,
+    refuse_quantised_tensors,
+)
+from omnicompose.families import Family, ModuleMap, PartKind, PartName
 from omnicompose.tensors.opening import open_weights
 from omnicompose.tensors.selected import SelectedSource
 from omnicompose.tensors.source import TensorSource
+
+HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +49,11 @@ class Checkpoint:
 
     @property
     def text_config(self) -> dict[str, object]:
-        """The backbone's configuration."""
-        return dig_mapping(self.config, self.family.text_config)
+        """The backbone's configuration; its head is tied where the checkpoint holds none."""
+        text = dig_mapping(self.config, self.family.text_config)
+        if self.family.native is None:
+            return text
+        return text | {"tie_word_embeddings": HEAD not in self.part("backbone").origins}
 
     def part(self, kind: PartKind, modality: str | None = None) -> Weights:
         """The tensors of one part under their names inside it."""
@@ -58,26 +70,46 @@ class Checkpoint:
         return Backbone(weights=weights, factors={}, host=weights)
 
     def encoder(self, modality: str) -> Module:
-        """The encoder of a modality as our registry builds it."""
-        return self._module("encoder", self.family.encoders, modality)
+        """The encoder of a modality as our registry builds it, or the family's own model."""
+        self._check_modality(modality)
+        native = self.family.native
+        if native is None:
+            return self._module("encoder", self.family.encoders, modality)
+        return native_module(native, modality, self.config, self.part("encoder"))
 
     def connector(self, modality: str) -> Module:
-        """The connector of a modality as our registry builds it."""
-        return self._module("connector", self.family.connectors, modality)
+        """The connector of a modality as our registry builds it; a family's own is in its encoder.
+
+        Raises:
+            SourceError: the checkpoint lacks the connector's tensors.
+        """
+        self._check_modality(modality)
+        if self.family.native is None:
+            return self._module("connector", self.family.connectors, modality)
+        return Module(type="identity", config={}, weights=renamed_weights(self, {}))
+
+    def _check_modality(self, modality: str) -> None:
+        if modality not in self.family.modalities:
+            has = ", ".join(self.family.modalities) or "no modality at all"
+            raise SourceError(
+                f"{self.label}: {self.family.architecture} does not understand {modality}; it "
+                f"has {has}. Put it under the modality that it understands."
+            )
 
     def _module(self, kind: PartKind, maps: Mapping[str, ModuleMap], modality: str) -> Module:
-        if modality not in maps:
-            has = ", ".join(maps) or "no modality at all"
-            raise SourceError(
-                f"{self.label}: {self.family.architecture} has no {kind} for {modality}; it has "
-                f"{has}. Put it under the modality that it understands."
-            )
         module = maps[modality]
+        weights = self.part(kind, modality)
+        if not weights.origins:
+            raise SourceError(
+                f"{self.label}: no tensor of the {modality} {kind} in {self.folder}. Expected the "
+                "whole checkpoint; if a fine-tune saved only what it trained, name it as an "
+                "adapter: 'base+adapter'."
+            )
         config = {key: dig(self.config, path) for key, path in module.options.items()}
         return Module(
             type=module.type,
             config={**config, **module.fixed},
-            weights=self.part(kind, modality),
+            weights=weights,
         )
 
 
@@ -93,11 +125,16 @@ def open_checkpoint(label: str, folder: Path, *, allow_pickle: bool = False) -> 
     """Open a transformers checkpoint without reading weights.
 
     Raises:
-        SourceError: no weights, no configuration, or an architecture that we do not know.
+        SourceError: no weights, no configuration, quantised weights, or an architecture that we
+            do not know or cannot compose.
     """
+    raw = read_json(folder / "config.json")
+    refuse_quantised(label, raw)
+    family = family_of(label, raw)
+    refuse_gguf(label, folder)
     config = read_model_config(folder)
-    family = family_of(label, config)
     source = open_weights(folder, label, allow_pickle=allow_pickle)
+    refuse_quantised_tensors(label, source.infos().values())
     return Checkpoint(
         label=label,
         folder=folder,
@@ -106,19 +143,3 @@ def open_checkpoint(label: str, folder: Path, *, allow_pickle: bool = False) -> 
         source=source,
         parts=family.locate(list(source.infos())),
     )
-
-
-def family_of(label: str, config: Mapping[str, object]) -> Family:
-    """The name map of a configuration's architecture.
-
-    Raises:
-        SourceError: it names none, or one that we do not know.
-    """
-    architectures = config.get("architectures")
-    name = architectures[0] if isinstance(architectures, list) and architectures else None
-    if name not in FAMILIES:
-        raise SourceError(
-            f"{label}: architecture {name!r} is not one that can be composed yet. Known: "
-            f"{', '.join(FAMILIES)}. A new family is one entry in omnicompose/families.py."
-        )
-    return FAMILIES[str(name)]

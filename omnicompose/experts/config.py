@@ -32,14 +32,9 @@ def read_model_config(folder: Path) -> dict[str, object]:
     Old checkpoints name only what differs from the defaults; comparing two backbones needs all.
 
     Raises:
-        SourceError: no config.json, an unknown model type, or code that would have to be run.
+        SourceError: no config.json, or one that transformers cannot read.
     """
     raw = read_json(folder / "config.json")
-    if "auto_map" in raw and "model_type" not in raw:
-        raise SourceError(
-            f"{folder / 'config.json'}: the model brings its own code, which is never run. "
-            "Convert it to a transformers architecture first."
-        )
     from transformers import AutoConfig
 
     try:

@@ -91,6 +91,21 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NativeProcessor:
+    """The processor of an expert whose family runs as it is.
+
+    Attributes:
+        folder: where its configuration lies.
+        token: attribute of the processor that holds the placeholder's text.
+        ids: token ids of the expert that stand for embeddings.
+    """
+
+    folder: Path
+    token: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expert:
     """One multimodal model that a composite is made from.
 
@@ -104,8 +119,13 @@ class Expert:
         encoder: raw media to features.
         connector: features to embeddings.
         affixes: `prefix` and `suffix` embeddings `[P, D]`, where it has them.
-        preprocessor: the folder whose preprocessor configuration its media need.
+        preprocessor: the folder whose preprocessor configuration its media need, or the
+            configuration itself; empty where media are taken as they are.
         inventory: every tensor on disk in any folder opened for it.
+        tokenizer: the folder of its own tokenizer, if it has one.
+        structure: patterns of tokens that its prompts put around embeddings.
+        processor: where its family runs as it is, the family's own processor.
+        chat_template: of its prompts, where no tokenizer of its own says so.
     """
 
     modality: str
@@ -117,8 +137,12 @@ class Expert:
     encoder: Module
     connector: Module
     affixes: Weights
-    preprocessor: Path
+    preprocessor: Path | Mapping[str, object]
     inventory: frozenset[Origin]
+    tokenizer: Path | None = None
+    structure: tuple[str, ...] = ()
+    processor: NativeProcessor | None = None
+    chat_template: str | None = None
 
     @property
     def decoupled(self) -> bool:

@@ -28,6 +28,14 @@ COMPARED_FIELDS = (
 """What must agree for the weights of two backbones to mean the same (specs/environment.md 3)."""
 
 SAMPLE_SIZE = 1024
+SAME_WEIGHTS = {
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen2_5_omni_text": "qwen2",
+}
+"""Text models that are another's, weight by weight, but for how media are numbered."""
+MEDIA_POSITIONS = ("mrope_section", "type")
+"""Entries of `rope_parameters` that say nothing about text: with equal rows M-RoPE is RoPE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ def compare_configs(base: ConfigData, other: ConfigData) -> list[FieldDifference
     return [
         FieldDifference(field=field, expected=base.get(field), found=other.get(field))
         for field in COMPARED_FIELDS
-        if _plain(base.get(field)) != _plain(other.get(field))
+        if _comparable(field, base.get(field)) != _comparable(field, other.get(field))
     ]
 
 
@@ -104,6 +112,12 @@ def _sample(source: TensorSource, name: str) -> torch.Tensor:
     return read_tensor(source, name, start, min(size, start + SAMPLE_SIZE)).to(torch.float64)
 
 
-def _plain(value: object) -> object:
-    """None, a missing key and False are one and the same in these configurations."""
+def _comparable(field: str, value: object) -> object:
+    """What has to agree; None, a missing key and False are one and the same here."""
+    if field == "model_type":
+        return SAME_WEIGHTS.get(str(value), value)
+    if field == "rope_parameters" and isinstance(value, Mapping):
+        kept = {key: one for key, one in value.items() if key not in MEDIA_POSITIONS}
+        named = str(kept.get("rope_type", "default"))
+        return kept | {"rope_type": named.replace("mrope", "default")}
     return value or None

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
-from omnicompose.experts.expert import Expert, Module, Weights
+from omnicompose.experts.expert import Expert, Module, NativeProcessor, Weights
 from omnicompose.experts.low_rank import adapt, open_adapter, replaced
+from omnicompose.experts.native_module import PREFIX, media_ids
 from omnicompose.families import PartKind, PartName
 from omnicompose.tensors.adapter import LoraAdapter
 from omnicompose.tensors.selected import SelectedSource
@@ -19,6 +20,7 @@ def open_native(modality: str, label: str, folder: Path, *, allow_pickle: bool =
     """
     checkpoint = open_checkpoint(label, folder, allow_pickle=allow_pickle)
     backbone = checkpoint.backbone()
+    native = checkpoint.family.native
     return Expert(
         modality=modality,
         label=label,
@@ -31,6 +33,9 @@ def open_native(modality: str, label: str, folder: Path, *, allow_pickle: bool =
         affixes=no_weights(checkpoint),
         preprocessor=folder,
         inventory=checkpoint.inventory,
+        tokenizer=folder,
+        structure=native.structure if native else (),
+        processor=_processor(checkpoint, modality),
     )
 
 
@@ -45,6 +50,8 @@ def open_adapted(
     adapter, inventory = open_adapter(folder, label, allow_pickle=allow_pickle)
     names = host.family.locate([*adapter.deltas, *adapter.replacements])
     backbone = adapt(host.part("backbone"), _inside(adapter, names, "backbone"))
+    # What runs as its family's own model is shared by all modalities of the family.
+    owner = None if host.family.native else modality
     return Expert(
         modality=modality,
         label=label,
@@ -52,13 +59,25 @@ def open_adapted(
         text_config=host.text_config,
         text=backbone,
         own=backbone,
-        encoder=_patched(host.encoder(modality), _inside(adapter, names, "encoder", modality)),
-        connector=_patched(
-            host.connector(modality), _inside(adapter, names, "connector", modality)
-        ),
+        encoder=_patched(host.encoder(modality), _inside(adapter, names, "encoder", owner)),
+        connector=_patched(host.connector(modality), _inside(adapter, names, "connector", owner)),
         affixes=no_weights(host),
         preprocessor=host.folder,
         inventory=host.inventory | inventory,
+        tokenizer=host.folder,
+        structure=host.family.native.structure if host.family.native else (),
+        processor=_processor(host, modality),
+    )
+
+
+def _processor(checkpoint: Checkpoint, modality: str) -> NativeProcessor | None:
+    native = checkpoint.family.native
+    if native is None:
+        return None
+    return NativeProcessor(
+        folder=checkpoint.folder,
+        token=native.media[modality].token,
+        ids=media_ids(native, modality, checkpoint.config),
     )
 
 
@@ -74,9 +93,10 @@ def _inside(
     modality: str | None = None,
 ) -> LoraAdapter:
     """What an adapter does to one part, under the names inside that part."""
+    prefix = PREFIX if kind == "encoder" and modality is None else ""
     return adapter.renamed(
         {
-            name: part.name
+            name: prefix + part.name
             for name, part in names.items()
             if part.part == kind and part.modality == modality
         }

@@ -85,6 +85,10 @@ def open_expert(
             allow_different_base=allow_different_base,
             allow_pickle=allow_pickle,
         )
+    if (folder / ADAPTER_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+        # A checkpoint that ships its LoRA beside its weights, as Granite's speech models do.
+        host = open_checkpoint(source.text, folder, allow_pickle=allow_pickle)
+        return open_adapted(modality, host, source.text, folder, allow_pickle=allow_pickle)
     if (folder / ADAPTER_FILE).is_file():
         host = host_of(source.text, folder, allow_pickle=allow_pickle)
         return open_adapted(modality, host, source.text, folder, allow_pickle=allow_pickle)

@@ -1,12 +1,11 @@
 """The composite without its head: encoders, connectors and one language model with its streams."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
+from transformers import AutoModel, PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.processing_utils import Unpack
@@ -17,63 +16,28 @@ from omnicompose.encoders import make_encoder
 from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES
 from omnicompose.modeling.configuration_omnicompose import OmniComposeConfig
+from omnicompose.modeling.native import NATIVE, NativeEncoder
+from omnicompose.modeling.positions import ThreePositions, join_places, line_of_places
+from omnicompose.modeling.pretrained_omnicompose import OmniComposePreTrainedModel
 from omnicompose.modeling.router import (
+    EmbeddedMedia,
     Media,
+    Tensors,
     encode_by_shape,
     media_by_modality,
     placeholder_types,
     put_in_place,
 )
 from omnicompose.streams import (
-    DenseStream,
-    FactoredStream,
+    TEXT_OF,
     Routing,
     StreamSpec,
     decouple,
     make_routing,
-    remember_routing,
+    only_modality,
 )
 
 MEDIA_INPUTS = tuple(modality.input_name for modality in MODALITIES.values())
-
-
-class OmniComposePreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
-    """What transformers needs to know about every composite."""
-
-    config_class = OmniComposeConfig
-    base_model_prefix = "model"
-    input_modalities = ("image", "video", "audio", "text")
-    supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ("past_key_values",)
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, FactoredStream | DenseStream):
-            module.reset_parameters()
-        elif isinstance(module, OmniComposeModel):
-            for edge in module.edge_embeddings():
-                init.zeros_(edge)
-        else:
-            super()._init_weights(module)
-
-    def _set_gradient_checkpointing(
-        self,
-        enable: bool = True,
-        gradient_checkpointing_func: Callable[..., object] = torch.utils.checkpoint.checkpoint,
-        every_n_layers: int = 1,
-    ) -> None:
-        slot = self.base_model.stream_slot
-        checkpoint = remember_routing(gradient_checkpointing_func, slot)
-        super()._set_gradient_checkpointing(enable, checkpoint, every_n_layers)
-
-    def get_encoder(self, modality: str | None = None) -> nn.Module:
-        """The encoder of a modality; the model itself where there is none."""
-        found = getattr(self.base_model, f"{modality}_encoder", self)
-        return cast(nn.Module, found)
 
 
 class OmniComposeModel(OmniComposePreTrainedModel):
@@ -86,22 +50,33 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         modalities = config.modalities or {}
         self.language_model = AutoModel.from_config(text_config)
         streams = {
-            name: StreamSpec.from_config(entry["stream"])
+            f"{start}{name}": StreamSpec.from_config(entry[key])
+            for key, start in (("stream", ""), ("text_stream", TEXT_OF))
             for name, entry in modalities.items()
-            if entry["stream"] is not None
+            if entry[key] is not None
         }
         self.has_streams = bool(streams)
         self.stream_slot = decouple(self.language_model, streams)
         for name, entry in modalities.items():
-            # Direct attributes: transformers looks for unsplittable modules among these only.
-            setattr(self, f"{name}_encoder", make_encoder(entry["encoder"]))
-            setattr(self, f"{name}_connector", make_connector(entry["connector"]))
+            self._add_modality(name, entry)
             for end in ("prefix", "suffix"):
                 if count := entry[f"num_{end}_tokens"]:
                     embeddings = torch.zeros(count, text_config.hidden_size)
                     self.register_parameter(f"{name}_{end}", nn.Parameter(embeddings))
         self._no_split_modules = sorted(_unsplittable(self))
+        in_three_rows = "mrope_section" in (text_config.rope_parameters or {})
+        self.positions = ThreePositions() if in_three_rows else None
         self.post_init()
+
+    def _add_modality(self, name: str, entry: Mapping[str, Mapping[str, object]]) -> None:
+        """Build a modality's encoder and connector; a family of its own is both in one."""
+        # Direct attributes: transformers looks for unsplittable modules among these only.
+        if entry["encoder"]["type"] == NATIVE:
+            config = cast(Mapping[str, object], entry["encoder"]["config"])
+            setattr(self, f"{name}_encoder", NativeEncoder.from_config(config))
+            return
+        setattr(self, f"{name}_encoder", make_encoder(entry["encoder"]))
+        setattr(self, f"{name}_connector", make_connector(entry["connector"]))
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embeddings."""
@@ -130,11 +105,22 @@ class OmniComposeModel(OmniComposePreTrainedModel):
             ModelInputError: the model lacks the modality.
         """
         media_by_modality({modality: media}, self.config.modalities)
+        return [embedding for embedding, _ in self._encode(modality, media)]
+
+    def _encode(self, modality: str, media: Media) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Embeddings `[T, D]` and places `[4, T]` of each medium."""
         encoder = getattr(self, f"{modality}_encoder")
+        if isinstance(encoder, NativeEncoder):
+            found = [encoder(cast(Mapping[str, torch.Tensor], medium)) for medium in media]
+            return [(self._with_edges(modality, embedding), places) for embedding, places in found]
         connector = getattr(self, f"{modality}_connector")
         dtype = next(p.dtype for p in encoder.parameters() if p.is_floating_point())
-        embeddings = encode_by_shape(media, lambda same: connector(encoder(same.to(dtype))))
-        return [self._with_edges(modality, embedding) for embedding in embeddings]
+        tensors = cast(Tensors, media)
+        embeddings = [
+            self._with_edges(modality, one)
+            for one in encode_by_shape(tensors, lambda same: connector(encoder(same.to(dtype))))
+        ]
+        return [(one, line_of_places(len(one), one.device)) for one in embeddings]
 
     def _with_edges(self, modality: str, embedding: torch.Tensor) -> torch.Tensor:
         edges = [getattr(self, f"{modality}_{end}", None) for end in ("prefix", "suffix")]
@@ -154,15 +140,27 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         Raises:
             ModelInputError: media of a modality that the model lacks.
         """
+        return dict(self.embed_and_place(inputs, media_embeds).embeddings)
+
+    def embed_and_place(
+        self, inputs: Mapping[str, Media | None], media_embeds: Mapping[str, torch.Tensor] | None
+    ) -> EmbeddedMedia:
+        """As `embed_media`, with the places of what is computed here."""
         known = self.config.modalities
         ready = media_by_modality(dict(media_embeds or {}), known)
         given = media_by_modality(inputs, known)
-        computed = {
-            name: torch.cat(self.get_media_features(name, media))
-            for name, media in given.items()
-            if name not in ready
+        encoded = {
+            name: self._encode(name, media) for name, media in given.items() if name not in ready
         }
-        return computed | {name: cast(torch.Tensor, embeds) for name, embeds in ready.items()}
+        computed = {name: torch.cat([one for one, _ in found]) for name, found in encoded.items()}
+        return EmbeddedMedia(
+            embeddings=computed
+            | {name: cast(torch.Tensor, embeds) for name, embeds in ready.items()},
+            places={
+                name: join_places([places for _, places in found])
+                for name, found in encoded.items()
+            },
+        )
 
     @can_return_tuple  # type: ignore[untyped-decorator]  # transformers is untyped
     def forward(
@@ -178,6 +176,7 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         input_features: Media | None = None,
         points: Media | None = None,
         media_embeds: Mapping[str, torch.Tensor] | None = None,
+        only_modality_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Hidden states `[B, L, D]` of a batch in which any row may hold any media.
@@ -195,14 +194,24 @@ class OmniComposeModel(OmniComposePreTrainedModel):
             input_features: sounds.
             points: point clouds.
             media_embeds: embeddings `[sum T, D]` computed before, by modality.
+            only_modality_ids: `[B]` the type of the one modality in each whole prompt, 0 where
+                there are none or several; read off these positions if absent. For steps with a
+                cache where `config.single_modality_text` is `own`; `generate` gives it.
             **kwargs: what the language model takes.
 
         Raises:
             ModelInputError: the inputs contradict one another or name a modality that is lacking.
         """
         inputs = (pixel_values, pixel_values_videos, input_features, points)
-        media = self.embed_media(dict(zip(MEDIA_INPUTS, inputs, strict=True)), media_embeds)
-        routing = self._route(input_ids, inputs_embeds, mm_token_type_ids, bool(media))
+        embedded = self.embed_and_place(dict(zip(MEDIA_INPUTS, inputs, strict=True)), media_embeds)
+        media = embedded.embeddings
+        types = self._routed_types(input_ids, inputs_embeds, mm_token_type_ids, bool(media))
+        if self.positions is not None and position_ids is None:
+            words = input_ids if inputs_embeds is None else inputs_embeds[..., 0]
+            own_types = self._types(cast(torch.Tensor, words), mm_token_type_ids)
+            cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+            position_ids = self.positions.count(own_types, attention_mask, embedded, cached)
+        routing = self._route(types, only_modality_ids)
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
             inputs_embeds = put_in_place(inputs_embeds, routing, media)
@@ -217,20 +226,20 @@ class OmniComposeModel(OmniComposePreTrainedModel):
                 **kwargs,
             )
 
-    def _route(
+    def _routed_types(
         self,
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
         mm_token_type_ids: torch.Tensor | None,
         has_media: bool,
-    ) -> Routing | None:
-        """Which position belongs to which modality; None for a step of text."""
+    ) -> torch.Tensor | None:
+        """Which position belongs to which modality, `[B, L]`; None for a step of text."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ModelInputError(
                 "found both or neither of input_ids and inputs_embeds. Give exactly one."
             )
         if mm_token_type_ids is not None:
-            return make_routing(mm_token_type_ids)
+            return mm_token_type_ids
         if input_ids is None:
             if has_media or self.has_streams:
                 raise ModelInputError(
@@ -240,8 +249,26 @@ class OmniComposeModel(OmniComposePreTrainedModel):
             return None
         # A step of generation: one token, never a placeholder. Asking the tensor would cost a copy.
         if not self.config.modalities or (input_ids.shape[1] == 1 and not has_media):
+            return None if self.config.single_modality_text == "merged" else input_ids * 0
+        return placeholder_types(input_ids, self.config.modalities)
+
+    def _types(self, words: torch.Tensor, mm_token_type_ids: torch.Tensor | None) -> torch.Tensor:
+        if mm_token_type_ids is not None:
+            return mm_token_type_ids[:, -words.shape[1] :]
+        if words.is_floating_point():  # Embeddings: nothing says which of them are media.
+            return torch.zeros_like(words, dtype=torch.int64)
+        return placeholder_types(words, self.config.modalities)
+
+    def _route(
+        self, types: torch.Tensor | None, only_modality_ids: torch.Tensor | None
+    ) -> Routing | None:
+        """The streams that positions of these types visit; None where all use the text weights."""
+        if types is None:
             return None
-        return make_routing(placeholder_types(input_ids, self.config.modalities))
+        if self.config.single_modality_text == "merged":
+            return make_routing(types)
+        known = only_modality(types) if only_modality_ids is None else only_modality_ids
+        return make_routing(types, known)
 
 
 def _unsplittable(model: nn.Module) -> set[str]:

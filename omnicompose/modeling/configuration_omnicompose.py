@@ -1,6 +1,6 @@
 """What a composite is made of, as its `config.json` says it."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -8,6 +8,14 @@ from transformers.configuration_utils import SubConfigSpec
 
 from omnicompose.errors import PlanError
 from omnicompose.modalities import MODALITIES
+
+DEFAULTS: dict[str, object] = {
+    "num_prefix_tokens": 0,
+    "num_suffix_tokens": 0,
+    "stream": None,
+    "text_stream": None,
+}
+"""What an entry of `modalities` need not say."""
 
 
 @strict
@@ -18,7 +26,10 @@ class OmniComposeConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers
         text_config: the language model, any causal LM family of transformers.
         modalities: by modality name: `token` and `token_id` of its placeholder; `encoder` and
             `connector`, each `{"type", "config"}`; `num_prefix_tokens` and `num_suffix_tokens`;
-            `stream`: None (its tokens use the text stream) or the fields of `StreamSpec`.
+            `stream`: None (its tokens use the text stream) or the fields of `StreamSpec`;
+            `text_stream`: likewise, for the text of prompts that hold this modality alone.
+        single_modality_text: the weights of text in such prompts: `merged` (the text stream), or
+            `own`: those of its expert (the `text_stream`, or the `stream` if there is none).
         image_token_id: mirror of the modality's placeholder, where transformers looks for it.
         video_token_id: likewise.
         audio_token_id: likewise.
@@ -34,6 +45,7 @@ class OmniComposeConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers
 
     text_config: dict | PreTrainedConfig | None = None  # type: ignore[type-arg]  # checked by strict
     modalities: dict | None = None  # type: ignore[type-arg]  # checked by strict
+    single_modality_text: Literal["merged", "own"] = "merged"
     image_token_id: int | None = None
     video_token_id: int | None = None
     audio_token_id: int | None = None
@@ -48,8 +60,7 @@ class OmniComposeConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers
         """
         super().__post_init__(**kwargs)
         self.modalities = {
-            name: {"num_prefix_tokens": 0, "num_suffix_tokens": 0, "stream": None, **entry}
-            for name, entry in (self.modalities or {}).items()
+            name: {**DEFAULTS, **entry} for name, entry in (self.modalities or {}).items()
         }
         if unknown := sorted(set(self.modalities) - set(MODALITIES)):
             raise PlanError(

@@ -51,14 +51,14 @@ def placeholders_in_text(conversation: Conversation, placeholders: Collection[st
 
 
 def expand_text(
-    text: str, pattern: str, counts: Mapping[str, Iterator[int]]
+    text: str, pattern: str, written: Mapping[str, Iterator[str]]
 ) -> tuple[str, list[dict[str, object]]]:
-    """A text with each placeholder repeated as often as its medium has embeddings.
+    """A text with each placeholder replaced by what is written for its medium.
 
     Args:
         text: with one placeholder per medium.
         pattern: regular expression of all placeholders.
-        counts: by placeholder, the embeddings of its media to come.
+        written: by placeholder, what stands for its media to come.
 
     Returns:
         The text, and where placeholders were and are, in the form that transformers uses.
@@ -68,7 +68,7 @@ def expand_text(
     end = shift = 0
     for match in re.finditer(pattern, text):
         token = match.group()
-        replacement = token * next(counts[token])
+        replacement = next(written[token])
         start = match.start() + shift
         offsets.append(
             {

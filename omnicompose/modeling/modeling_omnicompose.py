@@ -5,20 +5,29 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PreTrainedConfig,
+)
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from omnicompose.modeling.base_omnicompose import (
-    MEDIA_INPUTS,
-    OmniComposeModel,
-    OmniComposePreTrainedModel,
-)
+from omnicompose.modeling.base_omnicompose import MEDIA_INPUTS, OmniComposeModel
 from omnicompose.modeling.configuration_omnicompose import OmniComposeConfig
-from omnicompose.modeling.router import Media, placeholder_types, repeat_rows, unseen_rows
+from omnicompose.modeling.pretrained_omnicompose import OmniComposePreTrainedModel
+from omnicompose.modeling.router import (
+    EmbeddedMedia,
+    Media,
+    placeholder_types,
+    repeat_rows,
+    unseen_rows,
+)
+from omnicompose.streams import only_modality
 
 __all__ = [
     "OmniComposeForConditionalGeneration",
@@ -70,6 +79,7 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
         input_features: Media | None = None,
         points: Media | None = None,
         media_embeds: Mapping[str, torch.Tensor] | None = None,
+        only_modality_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits `[B, L, vocabulary]`, and the loss if there are labels.
@@ -86,6 +96,7 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
             input_features: see there.
             points: see there.
             media_embeds: see there.
+            only_modality_ids: see there.
             **kwargs: see there.
             labels: `[B, L]`, -100 where no prediction is wanted (placeholders among these).
             logits_to_keep: how many last positions, or which ones; 0 for all.
@@ -105,6 +116,7 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
             input_features=input_features,
             points=points,
             media_embeds=media_embeds,
+            only_modality_ids=only_modality_ids,
             **kwargs,
         )
         whole = isinstance(logits_to_keep, int)
@@ -148,6 +160,9 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
+        if self.config.single_modality_text == "own":
+            types = self._types(input_ids, kwargs.get("mm_token_type_ids"))
+            inputs["only_modality_ids"] = only_modality(types)
         if not is_first_iteration and kwargs.get("use_cache", True):
             for name in (*MEDIA_INPUTS, "media_embeds", "mm_token_type_ids"):
                 inputs.pop(name, None)
@@ -176,6 +191,40 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
         )
         return expanded
 
+    def _prepare_position_ids_for_generation(
+        self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, object]
+    ) -> torch.Tensor:
+        """Positions `[B, L]`, or `[3, B, L]` where the language model numbers three rows.
+
+        Media have to be embedded to know their places; the embeddings are kept for the prefill.
+        """
+        counted: torch.Tensor = super()._prepare_position_ids_for_generation(
+            inputs_tensor, model_kwargs
+        )
+        counter = self.model.positions
+        if counter is None:
+            return counted
+        words = model_kwargs.get("input_ids", inputs_tensor)
+        words = words if isinstance(words, torch.Tensor) and words.shape[1] else inputs_tensor
+        types = self._types(words, model_kwargs.get("mm_token_type_ids"))
+        cache = cast(Cache | None, model_kwargs.get("past_key_values"))
+        cached = 0 if cache is None else cache.get_seq_length()
+        media = self._embed(model_kwargs)
+        model_kwargs["media_embeds"] = dict(media.embeddings)
+        unseen = types.shape[1] - cached
+        new = EmbeddedMedia(
+            embeddings=unseen_rows(media.embeddings, types, unseen),
+            places={
+                name: rows.T
+                for name, rows in unseen_rows(
+                    {name: places.T for name, places in media.places.items()}, types, unseen
+                ).items()
+            },
+        )
+        mask = cast(torch.Tensor | None, model_kwargs.get("attention_mask"))
+        rows = counter.count(types[:, cached:], mask, new, cached)
+        return torch.nn.functional.pad(rows, (cached, 0))
+
     def _types(self, input_ids: torch.Tensor, mm_token_type_ids: object) -> torch.Tensor:
         if isinstance(mm_token_type_ids, torch.Tensor):
             return mm_token_type_ids
@@ -183,12 +232,17 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
 
     def _take_media(self, inputs: dict[str, object]) -> dict[str, torch.Tensor]:
         """Embeddings of the media in `inputs`, which are removed there."""
+        return dict(self._embed(inputs).embeddings)
+
+    def _embed(self, inputs: dict[str, object]) -> EmbeddedMedia:
         media = {name: cast(Media | None, inputs.pop(name, None)) for name in MEDIA_INPUTS}
         ready = cast(Mapping[str, torch.Tensor] | None, inputs.pop("media_embeds", None))
-        return self.model.embed_media(media, ready)
+        return self.model.embed_and_place(media, ready)
 
 
 def _head_has_bias(text_config: PreTrainedConfig) -> bool:
+    if type(text_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # the text side of a larger family
+        return False
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(text_config)
     return causal.get_output_embeddings().bias is not None

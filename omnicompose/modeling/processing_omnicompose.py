@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 import numpy as np
-import torch
 from transformers import BatchFeature
 from transformers.processing_utils import (
     MODALITY_TO_AUTOPROCESSOR_MAPPING,
@@ -14,8 +13,6 @@ from transformers.processing_utils import (
     ProcessorMixin,
 )
 
-from omnicompose.connectors import num_tokens
-from omnicompose.encoders import num_features
 from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES, TEXT_TOKEN_TYPE_ID
 from omnicompose.modeling.conversations import (
@@ -25,28 +22,17 @@ from omnicompose.modeling.conversations import (
     media_of,
     placeholders_in_text,
 )
-from omnicompose.modeling.media_inputs import flatten_media
+from omnicompose.modeling.media_inputs import Medium, flatten_media
+from omnicompose.modeling.native_processing import NativePreprocessor
+from omnicompose.modeling.prepared import Prepared, count_tokens, joined, prepare, prepare_native
 from omnicompose.modeling.preprocessors import (
     BLANK_DTYPES,
     Options,
     Preprocessor,
     Preprocessors,
     sort_options,
-    stack,
 )
-
-SUB_PROCESSORS = ("image_processor", "feature_extractor", "video_processor", "tokenizer")
-
-
-class _SubProcessors:
-    """`get_attributes` of a processor whose parts are optional.
-
-    transformers asks the class which parts there can be, and an instance which ones to save.
-    """
-
-    def __get__(self, instance: object, owner: type) -> Callable[[], list[str]]:
-        present = [n for n in SUB_PROCESSORS if instance is None or getattr(instance, n, None)]
-        return lambda: list(present)
+from omnicompose.modeling.sub_processors import SUB_PROCESSORS, SubProcessors
 
 
 class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers is untyped here
@@ -58,7 +44,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
     `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach each part.
     """
 
-    get_attributes = _SubProcessors()
+    get_attributes = SubProcessors()
     return_mm_token_type_ids = True
     text_kwargs: ClassVar[dict[str, object]] = {"padding": True, "padding_side": "left"}
 
@@ -90,6 +76,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         for name, entry in self.modalities.items():
             setattr(self, f"{name}_token", entry["token"])
             setattr(self, f"{name}_token_id", entry["token_id"])
+        self._native: dict[str, NativePreprocessor] = {}
 
     def __call__(
         self,
@@ -121,7 +108,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         given = {"image": images, "video": videos, "audio": audio, "point": points}
         options = sort_options(kwargs)
         media = {
-            name: self._preprocessors().tensors(name, flat, options[name])
+            name: self._prepare(name, flat, options[name])
             for name, inputs in given.items()
             if (flat := flatten_media(name, inputs)) and self._entry(name)
         }
@@ -132,15 +119,31 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         data = self._tokenize(expanded, options["text"])
         if options["text"].get("return_text_replacement_offsets"):
             data["text_replacement_offsets"] = offsets
-        data |= {MODALITIES[name].input_name: stack(tensors) for name, tensors in media.items()}
+        data |= {MODALITIES[name].input_name: joined(prepared) for name, prepared in media.items()}
         return BatchFeature(data)
 
+    def _prepare(self, name: str, media: Sequence[Medium], options: Options) -> list[Prepared]:
+        """Each medium preprocessed: by its family's own processor, or by the modality's part."""
+        entry, native = self._entry(name), self._native_preprocessor(name)
+        if native is not None:
+            return prepare_native(native, entry, media, options)
+        return prepare(entry, lambda: self._preprocessors().tensors(name, media, options), name)
+
+    def _native_preprocessor(self, name: str) -> NativePreprocessor | None:
+        description = self._entry(name).get("native")
+        if description is None:
+            return None
+        if name not in self._native:
+            self._native[name] = NativePreprocessor(name, cast(Options, description))
+        return self._native[name]
+
     def count_tokens(self, modality: str, media_shape: tuple[int, ...]) -> int:
-        """Positions that one preprocessed medium takes, its prefix and suffix included."""
-        entry = self._entry(modality)
-        features = num_features(cast(Options, entry["encoder"]), media_shape)
-        edges = [cast(int, entry.get(f"num_{end}_tokens", 0)) for end in ("prefix", "suffix")]
-        return num_tokens(cast(Options, entry["connector"]), features) + sum(edges)
+        """Positions that one preprocessed medium takes, its prefix and suffix included.
+
+        Raises:
+            ModelInputError: the modality's family decides that by more than a shape.
+        """
+        return count_tokens(modality, self._entry(modality), media_shape)
 
     def create_mm_token_type_ids(self, input_ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """The type of every token: 0 for text, else its modality's."""
@@ -173,19 +176,16 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         )
 
     def _expand(
-        self, texts: Sequence[str], media: Mapping[str, Sequence[torch.Tensor]]
+        self, texts: Sequence[str], media: Mapping[str, Sequence[Prepared]]
     ) -> tuple[list[str], list[list[dict[str, object]]]]:
         """Each placeholder as often as its medium has embeddings; where that happened."""
         names = {str(entry["token"]): name for name, entry in self.modalities.items()}
-        counts = {
-            name: [self.count_tokens(name, tuple(tensor.shape)) for tensor in tensors]
-            for name, tensors in media.items()
-        }
+        written = {name: [one.text for one in prepared] for name, prepared in media.items()}
         pattern = "|".join(f"(?<!{ESCAPE}){re.escape(token)}" for token in names) or r"(?!)"
         found = Counter(names[token] for text in texts for token in re.findall(pattern, text))
-        for name in sorted({*found, *counts}):
-            self._check_number(name, found[name], len(counts.get(name, ())))
-        queues = {token: iter(counts.get(name, ())) for token, name in names.items()}
+        for name in sorted({*found, *written}):
+            self._check_number(name, found[name], len(written.get(name, ())))
+        queues = {token: iter(written.get(name, ())) for token, name in names.items()}
         expanded = [expand_text(text, pattern, queues) for text in texts]
         return [text for text, _ in expanded], [offsets for _, offsets in expanded]
 
@@ -268,8 +268,9 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         for name, shapes in sizes.items():
             if shapes:
                 blank = [np.zeros(shape, BLANK_DTYPES[name]) for shape in shapes]
-                tensors = self._preprocessors().tensors(name, blank, options[name])
-                data[f"num_{name}_tokens"] = [self.count_tokens(name, t.shape) for t in tensors]
+                prepared = self._prepare(name, blank, options[name])
+                token = str(self._entry(name)["token"])
+                data[f"num_{name}_tokens"] = [one.text.count(token) for one in prepared]
         if "num_image_tokens" in data:
             data["num_image_patches"] = [1] * len(data["num_image_tokens"])
         return MultiModalData(**data)

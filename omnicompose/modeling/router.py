@@ -4,6 +4,7 @@ B batch, L positions, D width of the LLM, N media of a modality, T embeddings of
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -11,8 +12,24 @@ from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES, TEXT_TOKEN_TYPE_ID
 from omnicompose.streams import TEXT, Routing
 
-Media = torch.Tensor | Sequence[torch.Tensor]
-"""Preprocessed media of one modality: `[N, ...]`, or N tensors of any shapes."""
+Tensors = torch.Tensor | Sequence[torch.Tensor]
+Media = Tensors | Sequence[Mapping[str, torch.Tensor]]
+"""Preprocessed media of one modality: `[N, ...]`, N tensors of any shapes, or for a modality that
+runs its family's own code N groups of that family's inputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedMedia:
+    """What encoders made of media.
+
+    Attributes:
+        embeddings: modality to `[sum T, D]` in reading order.
+        places: modality to where they stand, `[4, sum T]`; see `omnicompose.modeling.positions`.
+            Missing for embeddings that were given ready-made.
+    """
+
+    embeddings: Mapping[str, torch.Tensor]
+    places: Mapping[str, torch.Tensor]
 
 
 def media_by_modality(
@@ -48,7 +65,7 @@ def placeholder_types(
 
 
 def encode_by_shape(
-    media: Media, encode: Callable[[torch.Tensor], torch.Tensor]
+    media: Tensors, encode: Callable[[torch.Tensor], torch.Tensor]
 ) -> list[torch.Tensor]:
     """Embeddings `[T, D]` of each medium; media of one shape go through `encode` together."""
     if isinstance(media, torch.Tensor):

@@ -100,6 +100,7 @@ def _setting(recipe: ComposeRecipe) -> Setting:
             base,
             allow_different_base=recipe.allow_different_base,
             allow_pickle=recipe.allow_pickle,
+            encoder=expert.encoder,
         )
         for modality, expert in recipe.experts.items()
     )
@@ -109,7 +110,7 @@ def _setting(recipe: ComposeRecipe) -> Setting:
         base=base,
         experts=experts,
         lineage=lineages(base, experts),
-        vocabulary=plan_vocabulary(base.folder, _table_rows(base), list(recipe.experts)),
+        vocabulary=plan_vocabulary(base, _table_rows(base), experts),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from omnicompose.cli import app
-from omnicompose.families import FAMILIES
+from omnicompose.families import FAMILIES, REFUSED
 from omnicompose.merging.registry import METHODS
 from omnicompose.recipe import recipe_schema
 
@@ -41,5 +41,6 @@ def test_one_method_in_full(name: str) -> None:
 
 def test_families() -> None:
     rows = json.loads(output("families", "--json"))
-    assert [row["architecture"] for row in rows] == list(FAMILIES)
-    assert "LlavaForConditionalGeneration" in output("families")
+    assert [row["architecture"] for row in rows] == [*FAMILIES, *REFUSED]
+    assert {row["state"] for row in rows} == {"composes", "refused"}
+    assert "cross-attention" in output("families")

@@ -147,7 +147,7 @@ def test_an_expert_trained_on_another_base_is_refused(tiny: Path, tmp_path: Path
 def test_an_expert_under_the_wrong_modality_is_refused(tiny: Path) -> None:
     with pytest.raises(SourceError, match="understands audio, the recipe lists it as video"):
         plan_of(tiny, "experts: {video: {source: audio}}\n")
-    with pytest.raises(SourceError, match="has no encoder for audio; it has image"):
+    with pytest.raises(SourceError, match="does not understand audio; it has image"):
         plan_of(tiny, "experts: {audio: {source: image}}\n")
 
 

@@ -1,9 +1,8 @@
-"""Name maps as data: where encoder, connector, backbone, norm, embedding and head live.
+"""What a family map says: where encoder, connector, backbone, norm, embedding and head live.
 
-Every architecture is one entry. A checkpoint's tensor names are turned into a part (backbone,
-encoder or connector) and a name inside that part by prefix rules; backbone names are those of the
-family's plain causal language model (`model.layers.0.mlp.up_proj.weight`, `lm_head.weight`).
-Sources: transformers' conversion_mapping and the layouts listed in specs/environment.md 2.5.
+A checkpoint's tensor names are turned into a part (backbone, encoder or connector) and a name
+inside that part by prefix rules; backbone names are those of the family's plain causal language
+model (`model.layers.0.mlp.up_proj.weight`, `lm_head.weight`).
 """
 
 import re
@@ -13,7 +12,7 @@ from typing import Literal
 
 from omnicompose.errors import SourceError
 
-PartKind = Literal["backbone", "encoder", "connector"]
+PartKind = Literal["backbone", "encoder", "connector", "unused"]
 Role = Literal["attention", "mlp", "norm", "bias", "embedding", "head", "other"]
 
 ROLE_PATTERNS: tuple[tuple[Role, re.Pattern[str]], ...] = (
@@ -44,8 +43,9 @@ class PartName:
     """Where a tensor of a checkpoint belongs.
 
     Attributes:
-        part: backbone, encoder or connector.
-        modality: whose encoder or connector; None for the backbone.
+        part: backbone, encoder or connector; unused where a composite has no place for it.
+        modality: whose encoder or connector; None for the backbone, and for what all media of a
+            family share.
         name: the tensor's name inside that part.
     """
 
@@ -88,6 +88,43 @@ class ModuleMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NativeMedia:
+    """How one modality reaches a family's language model through the family's own code.
+
+    Attributes:
+        token: attribute of the family's processor that holds the placeholder's text.
+        ids: attributes of the family's configuration with the token ids that stand for embeddings.
+        input_name: the main input of the family's model for this modality.
+        unused: children of the base model that this modality does not need.
+    """
+
+    token: str
+    ids: tuple[str, ...]
+    input_name: str
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeModel:
+    """A family whose towers, connectors and tiling run as its own base model, without its LLM.
+
+    Attributes:
+        base_class: the model class of transformers that joins media and language model.
+        media: modality to how it enters.
+        language_model: the attribute of the base model that is the language model.
+        config: dotted path of the family's own configuration inside `config.json`.
+        structure: tokens that its prompts put around embeddings; their rows are the expert's.
+            `*` stands for any text.
+    """
+
+    base_class: str
+    media: Mapping[str, NativeMedia]
+    language_model: str = "language_model"
+    config: str = ""
+    structure: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One architecture of transformers, as the composer sees it.
 
@@ -98,6 +135,8 @@ class Family:
         encoders: modality to encoder.
         connectors: modality to connector.
         placeholder_ids: modality to the dotted path of its placeholder's token id.
+        native: for families that run as they are instead of being rebuilt from our modules.
+        note: what a user should know, where it is not the usual.
     """
 
     architecture: str
@@ -106,6 +145,13 @@ class Family:
     encoders: Mapping[str, ModuleMap] = field(default_factory=dict)
     connectors: Mapping[str, ModuleMap] = field(default_factory=dict)
     placeholder_ids: Mapping[str, str] = field(default_factory=dict)
+    native: NativeModel | None = None
+    note: str = ""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it understands beside text."""
+        return tuple(self.native.media if self.native else self.encoders)
 
     def locate(self, names: list[str]) -> dict[str, PartName]:
         """Every tensor name with its part, by the first layout that explains them all.
@@ -113,20 +159,19 @@ class Family:
         Raises:
             SourceError: no layout explains all names, or two names are one tensor of a part.
         """
-        misfits: list[str] = []
+        misfits: list[list[str]] = []
         for layout in self.layouts:
             located = {name: _apply(layout, name) for name in names}
-            misfit = next((name for name, part in located.items() if part is None), None)
-            if misfit is None:
-                found = {name: part for name, part in located.items() if part is not None}
+            found = {name: part for name, part in located.items() if part is not None}
+            if len(found) == len(names):
                 self._check_one_to_one(found)
                 return found
-            misfits.append(misfit)
+            misfits.append([name for name in names if name not in found])
         raise SourceError(
-            f"{self.architecture}: tensor {misfits[0]!r} is in no known layout of this "
-            "architecture. Expected names that start with "
+            f"{self.architecture}: tensor {min(misfits, key=len)[0]!r} is in no known layout of "
+            "this architecture. Expected names that start with "
             + " or ".join("/".join(rule.prefix for rule in layout) for layout in self.layouts)
-            + ". Check the checkpoint, or add the layout to omnicompose/families.py."
+            + ". Check the checkpoint, or add the layout to omnicompose/families/layouts.py."
         )
 
     def _check_one_to_one(self, located: Mapping[str, PartName]) -> None:
@@ -143,65 +188,3 @@ class Family:
 
 def _apply(layout: tuple[Rule, ...], name: str) -> PartName | None:
     return next((part for rule in layout if (part := rule.apply(name)) is not None), None)
-
-
-def _text(architecture: str) -> Family:
-    rules = (Rule("model.", "backbone", to="model."), Rule("lm_head.", "backbone", to="lm_head."))
-    return Family(architecture=architecture, layouts=(rules,))
-
-
-LLAVA_ON_DISK = (
-    Rule("language_model.model.", "backbone", to="model."),
-    Rule("language_model.lm_head.", "backbone", to="lm_head."),
-    Rule("vision_tower.vision_model.", "encoder", "image", to="tower."),
-    Rule("vision_tower.", "encoder", "image", to="tower."),
-    Rule("multi_modal_projector.", "connector", "image"),
-)
-LLAVA_IN_MEMORY = (
-    Rule("model.language_model.", "backbone", to="model."),
-    Rule("lm_head.", "backbone", to="lm_head."),
-    Rule("model.vision_tower.", "encoder", "image", to="tower."),
-    Rule("model.multi_modal_projector.", "connector", "image"),
-)
-
-TEXT_FAMILIES = (
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-    "GraniteForCausalLM",
-)
-
-FAMILIES: dict[str, Family] = {
-    family.architecture: family
-    for family in (
-        *(_text(architecture) for architecture in TEXT_FAMILIES),
-        Family(
-            architecture="LlavaForConditionalGeneration",
-            layouts=(LLAVA_ON_DISK, LLAVA_IN_MEMORY),
-            text_config="text_config",
-            encoders={
-                "image": ModuleMap(
-                    type="clip_vision",
-                    options={
-                        "vision_config": "vision_config",
-                        "feature_layer": "vision_feature_layer",
-                        "select": "vision_feature_select_strategy",
-                    },
-                )
-            },
-            connectors={
-                "image": ModuleMap(
-                    type="mlp",
-                    options={
-                        "input_size": "vision_config.hidden_size",
-                        "output_size": "text_config.hidden_size",
-                        "activation": "projector_hidden_act",
-                        "bias": "multimodal_projector_bias",
-                    },
-                )
-            },
-            placeholder_ids={"image": "image_token_id"},
-        ),
-    )
-}

@@ -1,0 +1,54 @@
+"""Architectures that are known and cannot be composed, each with the reason."""
+
+CROSS_ATTENTION = (
+    "its language model reads images through cross-attention layers of its own, which no other "
+    "expert's backbone has"
+)
+MIXTURE = (
+    "its language model is a mixture of experts with fused expert tensors, which cannot be merged "
+    "with a dense backbone"
+)
+DEEPSTACK = (
+    "its vision tower adds features to several layers of the language model (deepstack), not only "
+    "at the placeholders"
+)
+BIDIRECTIONAL = (
+    "its language model attends in both directions inside an image block, which a causal composite "
+    "does not do"
+)
+MISTRAL_COMMON = (
+    "its processor takes sounds only through the mistral-common package, which tokenizes by itself"
+)
+ORIGINALS: dict[str, str] = {
+    "LlavaLlamaForCausalLM": "LlavaForConditionalGeneration or LlavaNextForConditionalGeneration",
+    "LlavaMistralForCausalLM": "LlavaNextForConditionalGeneration",
+    "LlavaQwenForCausalLM": "LlavaOnevisionForConditionalGeneration",
+    "InternVLChatModel": "InternVLForConditionalGeneration",
+    "Videollama3Qwen2ForCausalLM": "VideoLlama3ForConditionalGeneration",
+    "Ovis": "Ovis2ForConditionalGeneration",
+    "QWenLMHeadModel": "Qwen2AudioForConditionalGeneration",
+}
+"""Classes of code that comes with a checkpoint, and the class of transformers that replaces it."""
+OTHER_BACKBONE = "its language model is no decoder that this package can host"
+
+REFUSED: dict[str, str] = {
+    "MllamaForConditionalGeneration": CROSS_ATTENTION,
+    "Qwen3VLForConditionalGeneration": DEEPSTACK,
+    "Qwen3VLMoeForConditionalGeneration": DEEPSTACK,
+    "Qwen3OmniMoeForConditionalGeneration": MIXTURE,
+    "Qwen3OmniMoeThinkerForConditionalGeneration": MIXTURE,
+    "AriaForConditionalGeneration": MIXTURE,
+    "Llama4ForConditionalGeneration": MIXTURE,
+    "Glm4vMoeForConditionalGeneration": MIXTURE,
+    "PaliGemmaForConditionalGeneration": BIDIRECTIONAL,
+    "Gemma3ForConditionalGeneration": BIDIRECTIONAL,
+    "Gemma3nForConditionalGeneration": BIDIRECTIONAL,
+    "Gemma4ForConditionalGeneration": BIDIRECTIONAL,
+    "VoxtralForConditionalGeneration": MISTRAL_COMMON,
+    "VoxtralRealtimeForConditionalGeneration": MISTRAL_COMMON,
+    "Blip2ForConditionalGeneration": OTHER_BACKBONE,
+    "InstructBlipForConditionalGeneration": OTHER_BACKBONE,
+    "Emu3ForConditionalGeneration": OTHER_BACKBONE,
+    "JanusForConditionalGeneration": OTHER_BACKBONE,
+}
+"""Class name to why."""
