@@ -1,5 +1,6 @@
 """Streams: in one language model, each modality's tokens use their own weights."""
 
+from omnicompose.streams.adapters import refuse_merging
 from omnicompose.streams.decouple import LINEAR_ROLES, StreamSpec, decouple
 from omnicompose.streams.forms import (
     DenseStream,
@@ -38,6 +39,7 @@ __all__ = [
     "mask_bytes",
     "only_modality",
     "pack_mask",
+    "refuse_merging",
     "remember_routing",
     "unpack_mask",
 ]
