@@ -19,6 +19,7 @@ from omnicompose.merging.methods.linear import Linear
 from omnicompose.merging.methods.lines import Lines
 from omnicompose.merging.methods.magmax import MagMax
 from omnicompose.merging.methods.model_stock import ModelStock
+from omnicompose.merging.methods.modelcompose_factors import ModelComposeFactors
 from omnicompose.merging.methods.multislerp import MultiSlerp
 from omnicompose.merging.methods.nearswap import NearSwap
 from omnicompose.merging.methods.nuslerp import NuSlerp
@@ -77,6 +78,7 @@ _ALL: tuple[Method, ...] = (
     ArceeFusion(),
     LayerSwap(),
     Passthrough(),
+    ModelComposeFactors(),
 )
 
 METHODS: dict[str, Method] = {method.spec.name: method for method in _ALL}
