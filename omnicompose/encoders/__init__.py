@@ -4,23 +4,39 @@ from collections.abc import Mapping
 from typing import cast
 
 from omnicompose.encoders.beats import Beats
-from omnicompose.encoders.clip_vision import ClipVision
+from omnicompose.encoders.clap_audio import ClapAudio
+from omnicompose.encoders.conformer import Conformer
 from omnicompose.encoders.conv_video import ConvVideo
 from omnicompose.encoders.encoder import Config, Encoder
+from omnicompose.encoders.frame_wise import FrameWise
 from omnicompose.encoders.languagebind_video import LanguageBindVideo
+from omnicompose.encoders.pictures import PICTURE_ENCODERS
 from omnicompose.encoders.point_bert import PointBert
+from omnicompose.encoders.qwen2_audio import Qwen2Audio
+from omnicompose.encoders.spectrogram_transformer import SpectrogramTransformer
+from omnicompose.encoders.videomae import VideoMae
+from omnicompose.encoders.vjepa2 import Vjepa2
+from omnicompose.encoders.wav2vec2 import Wav2Vec2
 from omnicompose.encoders.whisper import Whisper
 from omnicompose.errors import SourceError
 
 ENCODERS: dict[str, type[Encoder]] = {
+    **PICTURE_ENCODERS,
     "beats": Beats,
-    "clip_vision": ClipVision,
-    "conv_video": ConvVideo,
-    "languagebind_video": LanguageBindVideo,
-    "point_bert": PointBert,
+    "clap_audio": ClapAudio,
+    "conformer": Conformer,
+    "qwen2_audio": Qwen2Audio,
+    "spectrogram_transformer": SpectrogramTransformer,
+    "wav2vec2": Wav2Vec2,
     "whisper": Whisper,
+    "conv_video": ConvVideo,
+    "frame_wise": FrameWise,
+    "languagebind_video": LanguageBindVideo,
+    "videomae": VideoMae,
+    "vjepa2": Vjepa2,
+    "point_bert": PointBert,
 }
-"""Every encoder by the name that configurations use."""
+"""Every encoder by the name that configurations use: of pictures, sounds, clips and clouds."""
 
 __all__ = ["ENCODERS", "Config", "Encoder", "make_encoder", "num_features"]
 
@@ -35,7 +51,7 @@ def make_encoder(description: Mapping[str, object]) -> Encoder:
 
 
 def num_features(description: Mapping[str, object], media_shape: tuple[int, ...]) -> int:
-    """Features that one preprocessed medium of `media_shape` gives; builds no module.
+    """Features that one preprocessed medium of `media_shape` gives; makes no weights.
 
     Raises:
         SourceError: an unknown type, or a config that the type does not know.

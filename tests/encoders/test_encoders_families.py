@@ -1,5 +1,6 @@
 """The wrapped encoders are their originals: same numbers, names one prefix away."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -7,6 +8,7 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    Siglip2ImageProcessor,
     WhisperConfig,
     WhisperModel,
 )
@@ -87,3 +89,29 @@ def test_a_frame_sees_its_neighbours_and_no_further() -> None:
     with torch.no_grad():
         moved = (encoder(clip) != encoder(changed)).any(dim=-1)[0]
     assert moved.tolist() == [False] * 4 + [True] * 2
+
+
+def test_siglip2_cuts_pictures_as_its_own_preprocessor() -> None:
+    torch.manual_seed(0)
+    sizes = {name: VISION[name] for name in VISION if name != "image_size"}
+    encoder = make_encoder({"type": "siglip2_vision", "config": {"vision_config": sizes}}).eval()
+    pictures = np.random.default_rng(0).integers(0, 255, (1, 16, 24, 3), dtype=np.uint8)
+    inputs = Siglip2ImageProcessor(patch_size=4, max_num_patches=24)(
+        list(pictures), return_tensors="pt", do_resize=False
+    )
+    media = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        expected = encoder.tower(**inputs, output_hidden_states=True).hidden_states[-1]
+        torch.testing.assert_close(encoder(media), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_hubert_layers_are_torchaudios() -> None:
+    torch.manual_seed(0)
+    config = {"convolutions": [[8, 10, 5]], "extractor_mode": "group_norm", "conv_bias": False}
+    config |= {"hidden_size": 16, "intermediate_size": 24, "num_layers": 3, "num_heads": 2}
+    config |= {"position_kernel": 4, "position_groups": 2, "feature_layer": 2}
+    encoder = make_encoder({"type": "wav2vec2", "config": config}).eval()
+    sounds = torch.randn(2, 200)
+    with torch.no_grad():
+        layers, _ = encoder.tower.extract_features(sounds)
+        assert torch.equal(encoder(sounds), layers[1])

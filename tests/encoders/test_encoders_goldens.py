@@ -54,16 +54,15 @@ def test_clip_gives_the_features_that_llava_takes() -> None:
     torch.testing.assert_close(features, expected["features_select_-2_patch"], **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["short", "padded", "full_1024"])
+@pytest.mark.parametrize("name", ["short", "padded"])
 @torch.no_grad()
 def test_beats_with_and_without_padding(name) -> None:
     state = torch.load(ENCODERS / "beats_tiny.pt", weights_only=True)["model"]
     beats = encoder("beats", BEATS, state, names.BEATS)
     expected = golden(f"beats_{name}")
-    sounds = expected["fbank"].float()
+    sounds = expected["fbank"]
     patches = beats.patch_embedding(sounds[:, None]).flatten(2).transpose(1, 2)
-    embedded = expected["patch_embedding"]
-    torch.testing.assert_close(patches[:, : embedded.shape[1]], embedded, **TOLERANCE)
+    torch.testing.assert_close(patches, expected["patch_embedding"], **TOLERANCE)
     features = beats(sounds, expected["padding_mask"])
     torch.testing.assert_close(features, expected["features"], **TOLERANCE)
     if not expected["padding_mask"].any():
