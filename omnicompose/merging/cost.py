@@ -9,7 +9,6 @@ from omnicompose.merging.job import (
     Merge,
     Node,
     TensorRef,
-    merges,
     needs_whole,
     references,
     survey_of,
@@ -21,12 +20,14 @@ FLOAT_BYTES = 4
 
 def bytes_read(job: Job) -> int:
     """Bytes that a job reads from its sources, every pass counted that sees it all."""
-    total = sum(ref.info.num_bytes for ref in references(job))
-    for merge in merges(job):
-        survey = survey_of(merge)
-        num_passes = survey.num_passes - survey.num_sampled - survey.num_spare
-        if num_passes:
-            total += num_passes * sum(ref.info.num_bytes for ref in references(merge))
+    total = 0
+    for node in walk(job):
+        if isinstance(node, TensorRef):
+            total += node.info.num_bytes
+        elif isinstance(node, Merge) and node.method.spec.num_passes > 1:
+            survey = survey_of(node)
+            num_passes = survey.num_passes - survey.num_sampled - survey.num_spare
+            total += num_passes * sum(ref.info.num_bytes for ref in references(node))
     return total
 
 

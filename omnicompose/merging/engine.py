@@ -161,7 +161,7 @@ class _Run:
         finished = folder.finished()
         self._left = [job for job in jobs if job.output.name not in finished]
         self._budget = MemoryBudget(options.memory_bytes)
-        self._pool = Pool(thread_count(options), self._budget)
+        self._pool = Pool(thread_count(options, bytes_written(self._left)), self._budget)
 
     def finish(self, report: Report | None, started: float) -> MergeResult:
         """Compute what is left, bring it to the disk, and add up what happened."""

@@ -28,7 +28,7 @@ from omnicompose.merging.job import (
 )
 from omnicompose.merging.method import (
     BundleMethod,
-    CarryingMethod,
+    Carries,
     LowRank,
     MergeContext,
     ObservingMethod,
@@ -149,6 +149,10 @@ class Evaluator:
         values = self._workspace.take(torch.float32, count)
         direct = info.dtype == torch.float32 and self._device.type == "cpu"
         step = min(self._tile_elements, count)
+        if direct and step == count:
+            ref.source.read_into(ref.name, ref.start + start, values)
+            self._look_at(values, ref, start)
+            return values
         # One buffer for all operands: it stays in the cache from the read to the conversion.
         mark = self._workspace.mark()
         stored = None if direct else self._workspace.take(info.dtype, step, on_host=True)
@@ -158,10 +162,13 @@ class Evaluator:
             ref.source.read_into(ref.name, ref.start + start + position, piece)
             if stored is not None:
                 part.copy_(piece)
-            if self._looks_at_operands and not all_finite(part):
-                refuse_nonfinite(part, info, _where(ref), start + position)
+            self._look_at(part, ref, start + position)
         self._workspace.rewind(mark)
         return values
+
+    def _look_at(self, values: torch.Tensor, ref: TensorRef, start: int) -> None:
+        if self._looks_at_operands and not all_finite(values):
+            refuse_nonfinite(values, ref.info, _where(ref), start)
 
     def _merged(self, merge: Merge, start: int, count: int) -> torch.Tensor:
         group = self._group(merge, start, count)
@@ -177,7 +184,6 @@ class Evaluator:
     def _group(self, merge: Merge, start: int, count: int) -> TensorGroup:
         shape = merge.output.shape
         whole = merge.method.spec.granularity != "element"
-        form = shape if whole else (count,)
         base = None if merge.base is None else self._node(merge.base, start, count)
         factors = self._low_rank(merge) if merge.use_factors else ()
         if base is not None and thin(factors, shape):
@@ -191,8 +197,8 @@ class Evaluator:
             layer=merge.layer,
             num_layers=merge.num_layers,
             shape=shape,
-            base=None if base is None else base.view(form),
-            experts=tuple(expert.view(form) for expert in experts),
+            base=base.view(shape) if whole and base is not None else base,
+            experts=tuple(expert.view(shape) if whole else expert for expert in experts),
             expert_names=merge.expert_names,
             weights=merge.weights,
             offset=start,
@@ -301,8 +307,9 @@ def _reads_only(job: Job) -> bool:
 def _carries(job: Job) -> bool:
     if not (isinstance(job, Merge) and _reads_only(job)):
         return False
-    method = job.method
-    return isinstance(method, CarryingMethod) and method.carries(job.weights, job.parameters)
+    # Asking a protocol with isinstance takes longer than merging a small tensor.
+    carries: Carries | None = getattr(job.method, "carries", None)
+    return carries is not None and carries(job.weights, job.parameters)
 
 
 def _where(ref: TensorRef) -> str:

@@ -1,6 +1,6 @@
 """The one interface of every merging method: what it declares, is given and returns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -135,16 +135,9 @@ class Method(Protocol):
         ...
 
 
-@runtime_checkable
-class CarryingMethod(Method, Protocol):
-    """A method whose result shows every NaN and infinity of its operands, mostly.
-
-    Where it does, the engine looks at the result alone instead of at every operand.
-    """
-
-    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
-        """Whether no operand's NaN or infinity can be missing from the result."""
-        ...
+Carries = Callable[[tuple[float, ...], Mapping[str, ParameterValue]], bool]
+"""A method may have `carries(weights, parameters)`: whether every NaN and infinity of its operands
+is sure to show in its result. The engine then looks at the result instead of at every operand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

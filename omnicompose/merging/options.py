@@ -8,6 +8,8 @@ from typing import Literal
 
 GIBIBYTE = 1 << 30
 MOST_THREADS = 8
+BYTES_PER_THREAD = 1 << 24
+"""With less to write for each, threads wait for one another longer than they work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ Report = Callable[[Progress], None]
 Assemble = Callable[[Path, MergeResult], None]
 
 
-def thread_count(options: EngineOptions) -> int:
-    """How many tensors are worked on at the same time."""
-    return options.num_threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
+def thread_count(options: EngineOptions, num_bytes: int) -> int:
+    """How many tensors are worked on at the same time, for an output of so many bytes."""
+    worthwhile = 1 + num_bytes // BYTES_PER_THREAD
+    return options.num_threads or min(len(os.sched_getaffinity(0)), MOST_THREADS, worthwhile)

@@ -19,6 +19,8 @@ def observe_passes(merge: Merge, observe: Callable[[Statistics, int], Statistics
         observe: gives the sums of one pass, from the statistics so far and the pass's number.
     """
     found: Statistics = {}
+    if not merge.output.num_elements:
+        return found
     for observe_pass in range(survey_of(merge).num_passes):
         if _needs(merge, found, observe_pass):
             found = {**found, **observe(found, observe_pass)}

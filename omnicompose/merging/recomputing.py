@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from omnicompose.merging.cost import bytes_read
+from omnicompose.merging.cost import bytes_read, bytes_written
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.finite import index_in
 from omnicompose.merging.job import Copy, Job, merges, needs_whole, survey_of
@@ -146,7 +146,8 @@ def _evaluator(workspace: Workspace, options: EngineOptions) -> Evaluator:
 
 
 def _surveyed(jobs: Sequence[Job], options: EngineOptions) -> Mapping[int, Statistics]:
-    pool = Pool(thread_count(options), MemoryBudget(options.memory_bytes))
+    num_threads = thread_count(options, bytes_written(jobs))
+    pool = Pool(num_threads, MemoryBudget(options.memory_bytes))
 
     def make_evaluator() -> Evaluator:
         return _evaluator(Workspace(torch.device(options.device)), options)

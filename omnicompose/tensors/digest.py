@@ -14,6 +14,7 @@ from omnicompose.tensors.journal import Mark
 from omnicompose.tensors.layout import FileLayout
 
 CHUNK_BYTES = 1 << 20
+MOST_AT_ONCE = 64
 MARK_BYTES = 1 << 28
 """A file that grows without a pause is marked after so many bytes."""
 
@@ -26,6 +27,7 @@ class FileDigest:
         num_tensors: how many of its tensors are hashed.
         num_marked: how many of them a mark tells of.
         bytes_hashed: where the next tensor begins.
+        bytes_marked: where it began at the last mark.
     """
 
     def __init__(self, file: FileLayout, descriptor: int) -> None:
@@ -37,7 +39,7 @@ class FileDigest:
         """
         self.file, self._descriptor = file, descriptor
         self.num_tensors = self.num_marked = 0
-        self.bytes_hashed = len(file.header)
+        self.bytes_hashed = self.bytes_marked = len(file.header)
         self._hash = hashlib.sha256(file.header)
         self._ends = (*islice(file.offsets.values(), 1, None), file.num_bytes)
 
@@ -45,13 +47,13 @@ class FileDigest:
         """The digest of the same file with no tensor hashed."""
         return FileDigest(self.file, self._descriptor)
 
-    def add_tensor(self) -> None:
-        """Hash the next tensor from the page cache.
+    def grow(self, num_tensors: int) -> None:
+        """Hash on, from the page cache, to the end of the first so many tensors.
 
         Raises:
             OSError: the file cannot be read back.
         """
-        end = self._ends[self.num_tensors]
+        end = self._ends[num_tensors - 1]
         while self.bytes_hashed < end:
             length = min(CHUNK_BYTES, end - self.bytes_hashed)
             data = os.pread(self._descriptor, length, self.bytes_hashed)
@@ -59,11 +61,11 @@ class FileDigest:
                 raise OSError(f"{self.file.name} has become shorter")
             self._hash.update(data)
             self.bytes_hashed += len(data)
-        self.num_tensors += 1
+        self.num_tensors = num_tensors
 
     def mark(self) -> Mark:
         """How far the file is complete."""
-        self.num_marked = self.num_tensors
+        self.num_marked, self.bytes_marked = self.num_tensors, self.bytes_hashed
         sha256 = self._hash.copy().hexdigest()
         return Mark(file=self.file.name, num_tensors=self.num_tensors, sha256=sha256)
 
@@ -80,8 +82,8 @@ def as_marked(digest: FileDigest, marks: Mapping[int, str]) -> FileDigest:
     """
     grown, intact = digest.restarted(), 0
     for num_tensors in sorted(marks):
-        while grown.num_tensors < num_tensors <= len(digest.file.offsets):
-            grown.add_tensor()
+        if num_tensors <= len(digest.file.offsets):
+            grown.grow(num_tensors)
         if grown.num_tensors != num_tensors or grown.mark().sha256 != marks[num_tensors]:
             break
         intact = num_tensors
@@ -142,14 +144,17 @@ class FollowingDigest:
 
     def _follow(self, digest: FileDigest) -> bool:
         """Hash a file to its end, or until told to stop."""
-        marked_bytes = digest.bytes_hashed
-        for tensor in islice(digest.file.offsets, digest.num_tensors, None):
-            if digest.bytes_hashed - marked_bytes >= MARK_BYTES or not self._is_complete(tensor):
+        names = tuple(digest.file.offsets)
+        while digest.num_tensors < len(names):
+            ready = self._ready(names, digest.num_tensors)
+            if ready == digest.num_tensors:
                 self._mark(digest)
-                marked_bytes = digest.bytes_hashed
-            if not self._wait_for(tensor):
-                return False
-            digest.add_tensor()
+                if not self._wait_for(names[ready]):
+                    return False
+                continue
+            digest.grow(ready)
+            if digest.bytes_hashed - digest.bytes_marked >= MARK_BYTES:
+                self._mark(digest)
         self._mark(digest)
         return True
 
@@ -157,9 +162,12 @@ class FollowingDigest:
         if digest.num_marked < digest.num_tensors:
             self._note(digest.mark())
 
-    def _is_complete(self, tensor: str) -> bool:
+    def _ready(self, names: Sequence[str], first: int) -> int:
+        """How many tensors are complete without a gap; a few, so that marks come in time."""
         with self._change:
-            return tensor in self._complete
+            last = min(first + MOST_AT_ONCE, len(names))
+            gap = (i for i in range(first, last) if names[i] not in self._complete)
+            return next(gap, last)
 
     def _wait_for(self, tensor: str) -> bool:
         with self._change:
