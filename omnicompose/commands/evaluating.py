@@ -110,15 +110,19 @@ def report(
     expert: Annotated[
         list[str] | None, typer.Option(metavar="NAME=RESULTS", help="For what is kept of it.")
     ] = None,
-    composite: Annotated[
-        Path | None, typer.Option(help="The composite's folder, for interference of its experts.")
+    recipe: Annotated[
+        Path | None, typer.Option(help="The composite's recipe, for how its experts interfere.")
     ] = None,
 ) -> None:
     """Write report.md and report.html from an evaluation's results."""
     from omnicompose.evaluation import write_report
 
     sources = dict(map(_named_folder, expert or ()))
-    say(str(write_report(results, sources, composite)))
+    if recipe is not None:
+        from omnicompose.interference import write_interference
+
+        write_interference(recipe, results)
+    say(str(write_report(results, sources)))
 
 
 def mcub_build(

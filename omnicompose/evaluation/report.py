@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from omnicompose.evaluation import wording
 from omnicompose.evaluation.compare import MARGIN, ComparedRow, compare
 from omnicompose.evaluation.examples import Example, make_examples
+from omnicompose.evaluation.interference import Interference, read_interference
 from omnicompose.evaluation.journal import write_atomically
 from omnicompose.evaluation.line import Line
 from omnicompose.evaluation.plots import IntervalPlot, Lattice, interval_plot, lattice
@@ -91,15 +92,12 @@ class Retention:
 def write_report(
     results_dir: Path,
     sources: Mapping[str, Path] | None = None,
-    composite: Path | None = None,
 ) -> Path:
     """Write report.md and report.html into a results folder.
 
     Args:
         results_dir: a folder that `evaluate` wrote.
         sources: results folders of single experts by name, for the retention table.
-        composite: folder of the composite, for how its experts interfere; None: the one that
-            run.json names, if it is still there.
 
     Returns:
         The path of report.html.
@@ -119,17 +117,30 @@ def write_report(
         )
         for name, folder in (sources or {}).items()
     ]
+    interference = read_interference(results_dir)
     pages = _environment()
     for name in ("report.md", "report.html"):
         page = pages.get_template(f"{name}.j2").render(
             results=results,
             sections=sections,
             retention=retention,
+            interference=interference,
+            most_changed=_most_changed(interference),
             margin=MARGIN,
             title=_title(results),
         )
         write_atomically(results_dir / name, page.encode())
     return results_dir / "report.html"
+
+
+def _most_changed(interference: Interference | None) -> float:
+    layers = interference.layers if interference else ()
+    return max((norm for layer in layers for norm in layer.norms.values()), default=0.0)
+
+
+def _share(value: float, of: float) -> int:
+    """A bar's length in percent."""
+    return round(100 * value / of) if of else 0
 
 
 def _environment() -> Environment:
@@ -149,6 +160,7 @@ def _environment() -> Environment:
         p_value=wording.p_value,
         power_line=wording.power_line,
         score_names=wording.SCORE_NAMES,
+        share=_share,
     )
     return environment
 

@@ -55,7 +55,7 @@ def p_value(value: float | None) -> str:
 
 def given(subset: str) -> str:
     """`the picture and the sound`."""
-    nouns = [NOUNS[name] for name in subset.split("+")]
+    nouns = [NOUNS.get(name, name) for name in subset.split("+")]
     return nouns[0] if len(nouns) == 1 else f"{', '.join(nouns[:-1])} and {nouns[-1]}"
 
 
