@@ -11,6 +11,7 @@ from typing import Literal
 import yaml
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+SUBFOLDER = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
 ZOO_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)")
 UNIT_BYTES = {
@@ -32,6 +33,7 @@ class Source:
         kind: `path` on this machine, `zoo` for a shipped model, `hub` for a hub repository.
         location: an absolute path, a zoo name without `zoo:`, or a hub id without its revision.
         revision: branch, tag or commit of a hub repository; None for its default branch.
+        subfolder: of a hub repository that holds several models, from `owner/name:subfolder`.
         adapter: the adapter on top, from `base+adapter`.
     """
 
@@ -39,6 +41,7 @@ class Source:
     kind: Literal["path", "zoo", "hub"]
     location: str
     revision: str | None = None
+    subfolder: str | None = None
     adapter: "Source | None" = None
 
     def __str__(self) -> str:
@@ -63,7 +66,7 @@ def parse_source(text: str, folder: Path) -> Source:
         return _parse_adapted(text, folder)
     if text.startswith("zoo:"):
         return _parse_zoo(text)
-    if text.startswith((".", "/", "~")) or text.count("/") > 1:
+    if text.startswith((".", "/", "~")) or text.partition(":")[0].count("/") > 1:
         raise ValueError(f"found {text!r}, but {path} does not exist. Correct the path.")
     return _parse_hub(text)
 
@@ -84,6 +87,7 @@ def _parse_adapted(text: str, folder: Path) -> Source:
         kind=base.kind,
         location=base.location,
         revision=base.revision,
+        subfolder=base.subfolder,
         adapter=adapter,
     )
 
@@ -99,13 +103,21 @@ def _parse_zoo(text: str) -> Source:
 
 
 def _parse_hub(text: str) -> Source:
-    name, at, revision = text.partition("@")
-    if not HUB_ID.fullmatch(name) or bool(at) != bool(revision):
+    place, at, revision = text.partition("@")
+    name, colon, subfolder = place.partition(":")
+    known = HUB_ID.fullmatch(name) and bool(colon) == bool(SUBFOLDER.fullmatch(subfolder))
+    if not known or bool(at) != bool(revision):
         raise ValueError(
             f"found {text!r}, expected an existing path, 'zoo:NAME', a hub id such as "
-            "'owner/name@revision', or 'base+adapter'."
+            "'owner/name@revision' or 'owner/name:subfolder', or 'base+adapter'."
         )
-    return Source(text=text, kind="hub", location=name, revision=revision or None)
+    return Source(
+        text=text,
+        kind="hub",
+        location=name,
+        revision=revision or None,
+        subfolder=subfolder or None,
+    )
 
 
 def parse_size(text: str | int) -> int:

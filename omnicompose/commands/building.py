@@ -49,10 +49,13 @@ def plan(recipe: RecipeFile, as_json: AsJson = False, allow_pickle: AllowPickle 
     from omnicompose.plan import make_merge_plan, make_plan, render_plan
 
     options = ComposeOptions(allow_pickle=allow_pickle)
+    if isinstance(asked, ComposeRecipe):
+        from omnicompose.assembly import check_loads, composite_config
+
+        composite = make_plan(options.permit(asked))
+        check_loads(composite_config(composite), composite)
     decided = (
-        make_plan(options.permit(asked))
-        if isinstance(asked, ComposeRecipe)
-        else make_merge_plan(options.permit(asked))
+        composite if isinstance(asked, ComposeRecipe) else make_merge_plan(options.permit(asked))
     )
     show_json(decided.to_json()) if as_json else show(render_plan(decided))
 

@@ -3,11 +3,8 @@
 from pathlib import Path
 
 from omnicompose.errors import SourceError
+from omnicompose.experts.hub import hub_folder
 from omnicompose.recipe_values import Source, parse_source
-
-WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
-PICKLED_PATTERNS = ("*.bin", "*.bin.index.json")
-TEXT_PATTERNS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 def resolve(source: Source, *, allow_pickle: bool = False) -> Path:
@@ -25,7 +22,7 @@ def resolve(source: Source, *, allow_pickle: bool = False) -> Path:
 
         return zoo_path(source.location)
     if source.kind == "hub":
-        return _download(source, allow_pickle=allow_pickle)
+        return hub_folder(source, allow_pickle=allow_pickle)
     path = Path(source.location)
     if not path.is_dir():
         raise SourceError(f"{source}: {path} is not a folder. Name the folder of the model.")
@@ -48,24 +45,3 @@ def resolve_text(text: str, folder: Path, *, allow_pickle: bool = False) -> tupl
     except ValueError as error:
         raise SourceError(f"{folder}: {error}") from error
     return source, resolve(source, allow_pickle=allow_pickle)
-
-
-def _download(source: Source, *, allow_pickle: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    pickled = PICKLED_PATTERNS if allow_pickle else ()
-    try:
-        return Path(
-            snapshot_download(
-                source.location,
-                revision=source.revision,
-                allow_patterns=[*WEIGHT_PATTERNS, *TEXT_PATTERNS, *pickled],
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SourceError(
-            f"{source}: no such folder here, and the hub does not give it: {reason} "
-            "Check the spelling, the revision, the network, or HF_TOKEN for a private model."
-        ) from error

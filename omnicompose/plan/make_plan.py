@@ -7,6 +7,7 @@ from omnicompose.experts.opening import open_base, open_expert
 from omnicompose.plan.accounting import dropped_inputs
 from omnicompose.plan.backbone import backbone_entries
 from omnicompose.plan.checks import check_experts, lineages
+from omnicompose.plan.cost import PlanCost, plan_cost
 from omnicompose.plan.modules import module_entries
 from omnicompose.plan.plan import Plan
 from omnicompose.plan.setting import Setting
@@ -39,7 +40,12 @@ class CompositePlan:
 
     def to_json(self) -> dict[str, object]:
         """The plan with the facts that explain it."""
-        return {"facts": self.facts()} | self.plan.to_json()
+        return {"facts": self.facts(), "cost": asdict(self.cost())} | self.plan.to_json()
+
+    def cost(self) -> PlanCost:
+        """Bytes to read, to write and to hold."""
+        streams = {name: stream.num_bytes for name, stream in self.streams.items()}
+        return plan_cost(self.plan.jobs, streams)
 
     def facts(self, measures: Measures | None = None) -> dict[str, object]:
         """What a reader of the manifest wants to know beside recipe and hashes.
@@ -54,6 +60,8 @@ class CompositePlan:
                 for modality, one in vocabulary.placeholders.items()
             },
             "vocabulary_rows": vocabulary.num_rows,
+            "added_tokens": len(vocabulary.added),
+            "chat_template_from": vocabulary.template_from,
             "decoupled": {expert.modality: expert.decoupled for expert in self.setting.experts},
             "streams": {
                 modality: stream_facts(stream, measures)

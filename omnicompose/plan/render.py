@@ -18,7 +18,21 @@ def render_plan(plan: CompositePlan | MergePlan) -> RenderableType:
         f"{len(decided.inventory)} inputs, {len(decided.dropped)} not used.",
         style="bold",
     )
+    if isinstance(plan, CompositePlan):
+        return Group(title, _costs(plan), _outputs(plan), _tensors(plan), _dropped(plan))
     return Group(title, _outputs(plan), _tensors(plan), _dropped(plan))
+
+
+def _costs(plan: CompositePlan) -> Text:
+    cost = plan.cost()
+    streams = ", ".join(
+        f"{name} {size / 1e6:,.1f} MB" if size else f"{name} uses the text weights"
+        for name, size in cost.stream_bytes.items()
+    )
+    return Text(
+        f"{cost.bytes_to_read / 1e6:,.1f} MB to read; buffers {cost.peak_memory_bytes / 1e6:,.1f} "
+        f"MB at most, {cost.least_memory_bytes / 1e6:,.1f} MB at least. Streams: {streams}."
+    )
 
 
 def _outputs(plan: CompositePlan | MergePlan) -> Table:
