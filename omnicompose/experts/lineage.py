@@ -101,6 +101,25 @@ def compare_weights(base: TensorSource, other: TensorSource, names: Sequence[str
     )
 
 
+def delta_cosine(
+    base: TensorSource, first: TensorSource, second: TensorSource, names: Sequence[str]
+) -> float:
+    """Cosine between two backbones' sampled differences to the base; 0 where one has none.
+
+    Independent fine-tunes of one base move in unrelated directions. What two of them have in common
+    beyond that is the way from the base to a model that both started from.
+    """
+    squares = {"base": 0.0, "other": 0.0, "product": 0.0}
+    for name in names:
+        origin = _sample(base, name)
+        ours, theirs = _sample(first, name) - origin, _sample(second, name) - origin
+        squares["base"] += float(ours.square().sum())
+        squares["other"] += float(theirs.square().sum())
+        squares["product"] += float((ours * theirs).sum())
+    norm = math.sqrt(squares["base"] * squares["other"])
+    return squares["product"] / norm if norm else 0.0
+
+
 def _cosine(squares: Mapping[str, float]) -> float:
     norm = math.sqrt(squares["base"] * squares["other"])
     return squares["product"] / norm if norm else 1.0

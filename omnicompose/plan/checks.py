@@ -1,14 +1,29 @@
 """Do the experts fit one backbone? Every misfit is found at once, before any work."""
 
 from collections.abc import Mapping
+from itertools import combinations
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Base, Expert
-from omnicompose.experts.lineage import Lineage, compare_configs, compare_weights
+from omnicompose.experts.lineage import (
+    Lineage,
+    compare_configs,
+    compare_weights,
+    delta_cosine,
+)
 from omnicompose.families import VOCABULARY_ROLES, role_of
 
 UNRELATED_COSINE = 0.5
 """Below this, two backbones' weights point in unrelated directions: not one base."""
+SHARED_WAY_COSINE = 0.5
+"""Above this, two experts' deltas are mostly one delta: both hold another model's training."""
+UNEQUAL_DISTANCES = 10
+"""Whole fine-tunes of one base that lie so unequally far from it are not taken on trust."""
+PREPROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 
 
 def check_experts(base: Base, experts: tuple[Expert, ...], *, allow_different_base: bool) -> None:
@@ -26,6 +41,24 @@ def check_experts(base: Base, experts: tuple[Expert, ...], *, allow_different_ba
         )
     if not allow_different_base:
         _check_lineage(base, experts)
+    for expert in experts:
+        _check_processor(expert)
+
+
+def _check_processor(expert: Expert) -> None:
+    """Refuse an expert without its family's processor before any work, not after the merge.
+
+    Raises:
+        PlanError: the folder holds none of its files.
+    """
+    native = expert.processor
+    if native is None or any((native.folder / name).is_file() for name in PREPROCESSOR_FILES):
+        return
+    raise PlanError(
+        f"{expert.label}: no usable preprocessor configuration for {expert.modality} in "
+        f"{native.folder}: found none of {', '.join(PREPROCESSOR_FILES)}. Put its "
+        "preprocessor_config.json there."
+    )
 
 
 def lineages(base: Base, experts: tuple[Expert, ...]) -> Mapping[str, Lineage]:
@@ -40,19 +73,69 @@ def lineages(base: Base, experts: tuple[Expert, ...]) -> Mapping[str, Lineage]:
 
 
 def _check_lineage(base: Base, experts: tuple[Expert, ...]) -> None:
-    unrelated = [
+    found = {
+        modality: lineage
+        for modality, lineage in lineages(base, experts).items()
+        if not lineage.identical
+    }
+    moved = [expert for expert in experts if expert.modality in found]
+    problems = [
+        *_unrelated(base, moved, found),
+        *_shared_ways(base, moved),
+        *_unequal_distances(base, moved, found),
+    ]
+    if problems:
+        raise PlanError(
+            "\n".join(problems)
+            + "\nName the base that the experts share, or set `allow_different_base: true`."
+        )
+
+
+def _unrelated(base: Base, experts: list[Expert], found: Mapping[str, Lineage]) -> list[str]:
+    return [
         f"{expert.label}: its backbone is not related to {base.label}: sampled weights have cosine "
         f"{lineage.cosine:.3f} (expected close to 1) and relative distance "
         f"{lineage.relative_delta:.3f}."
         for expert in experts
-        if (lineage := lineages(base, (expert,)).get(expert.modality)) is not None
-        and lineage.cosine < UNRELATED_COSINE
+        if (lineage := found[expert.modality]).cosine < UNRELATED_COSINE
     ]
-    if unrelated:
-        raise PlanError(
-            "\n".join(unrelated)
-            + "\nName the base that the experts share, or set `allow_different_base: true`."
+
+
+def _shared_ways(base: Base, experts: list[Expert]) -> list[str]:
+    """Experts that moved away from the base together: they started from another model."""
+    names = _matrices(base)
+    cosines = {
+        (first.label, second.label): delta_cosine(
+            base.weights.source, first.text.host.source, second.text.host.source, names
         )
+        for first, second in combinations(experts, 2)
+        if first.label != second.label
+    }
+    return [
+        f"{first} and {second} share the way from {base.label}: their differences to it have "
+        f"cosine {cosine:.3f} (expected close to 0), so both started from another model, such as "
+        "its instruct version."
+        for (first, second), cosine in cosines.items()
+        if cosine > SHARED_WAY_COSINE
+    ]
+
+
+def _unequal_distances(
+    base: Base, experts: list[Expert], found: Mapping[str, Lineage]
+) -> list[str]:
+    """One expert far from the base beside one close to it: they may have started elsewhere."""
+    if len(experts) < 2:
+        return []
+    distances = {expert.label: found[expert.modality].relative_delta for expert in experts}
+    near, far = min(distances, key=distances.__getitem__), max(distances, key=distances.__getitem__)
+    if distances[far] <= UNEQUAL_DISTANCES * distances[near]:
+        return []
+    problem = (
+        f"{far} lies at relative distance {distances[far]:.3g} from {base.label}, {near} at "
+        f"{distances[near]:.3g}: more than {UNEQUAL_DISTANCES} times as near, so they seem to "
+        "have started from different models (a base against its instruct version, for one)."
+    )
+    return [problem]
 
 
 def _matrices(base: Base) -> list[str]:

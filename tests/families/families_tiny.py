@@ -165,9 +165,9 @@ def _descend(model: PreTrainedModel, base: Path) -> None:
     own = dict(inner.named_parameters())
     for name, parameter in parent.model.named_parameters():
         rows = parameter.shape[0]
-        moved = parameter.detach() + 0.002 * torch.randn_like(parameter)
+        moved = parameter.detach() + 0.0005 * torch.randn_like(parameter)
         own[name].data[:rows] = moved
-    model.lm_head.weight.data[:NUM_ROWS] = parent.lm_head.weight.detach() + 0.002 * torch.randn(
+    model.lm_head.weight.data[:NUM_ROWS] = parent.lm_head.weight.detach() + 0.0005 * torch.randn(
         NUM_ROWS, WIDTH
     )
 

@@ -40,6 +40,7 @@ def test_a_recipe_plans_in_its_real_shapes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # Holes read as zeros, so every expert would seem to be the base; lineage has its own tests.
+    monkeypatch.setattr("omnicompose.plan.checks.delta_cosine", lambda *_: 0.0)
     moved = Lineage(num_tensors=1, num_identical=0, relative_delta=0.1, cosine=0.99)
     monkeypatch.setattr("omnicompose.plan.checks.compare_weights", lambda *_, **__: moved)
     recipe = read_compose_recipe(CONFIGS / f"{name}.yaml")
