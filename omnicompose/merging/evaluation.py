@@ -35,7 +35,7 @@ from omnicompose.merging.method import (
     TensorGroup,
 )
 from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
-from omnicompose.merging.statistics import Statistics, add_statistics
+from omnicompose.merging.statistics import Statistics, TiledSum
 from omnicompose.merging.workspace import Workspace
 from omnicompose.tensors.low_rank import thin
 
@@ -100,14 +100,14 @@ class Evaluator:
         method: ObservingMethod = merge.method  # type: ignore[assignment]  # survey_of vouches
         context, size = context_of(merge, earlier), merge.output.num_elements
         most_collected = int(survey_of(merge).collects * size)
-        self._looks_at_operands = not self._allow_nonfinite
-        total: dict[str, torch.Tensor] = {}
+        self._looks_at_operands = not (self._allow_nonfinite or self._trusts_operands)
+        total = TiledSum(most_collected)
         step = size if needs_whole(merge) else self._tile_elements
         for start, count in tiles_of_pass(merge, observe_pass, step):
             self._workspace.reset()
             group = self._group(merge, start, count)
-            add_statistics(total, method.observe(group, context, observe_pass), most_collected)
-        return total
+            total.add(method.observe(group, context, observe_pass))
+        return total.result()
 
     def values(self, job: Job, start: int, count: int) -> torch.Tensor:
         """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""

@@ -12,26 +12,50 @@ COLLECTED = "each."
 """Statistics whose names begin so are not added up but put one after the other."""
 
 
-def add_statistics(
-    total: MutableMapping[str, torch.Tensor], found: Statistics, most_collected: int | None = None
-) -> None:
-    """Add `found` to `total` by key.
+class TiledSum:
+    """What the tiles of one tensor give, in their order."""
 
-    Args:
-        total: what was found so far.
-        found: what one more tile or tensor gave.
-        most_collected: entries that a collected statistic may have; one that outgrows it is
-            emptied, so that memory is bounded. Methods count beside what they collect.
-    """
+    def __init__(self, most_collected: int | None = None) -> None:
+        """Nothing is added yet.
+
+        Args:
+            most_collected: entries that a collected statistic may have; one that outgrows it is
+                emptied, so that memory is bounded. Methods count beside what they collect.
+        """
+        self._most_collected = most_collected
+        self._sums: dict[str, torch.Tensor] = {}
+        self._pieces: dict[str, list[torch.Tensor]] = {}
+        self._lengths: dict[str, int] = {}
+
+    def add(self, found: Statistics) -> None:
+        """Add what one more tile gave."""
+        add_statistics(self._sums, {k: v for k, v in found.items() if not _is_collected(k)})
+        for key in filter(_is_collected, found):
+            self._collect(key, found[key])
+
+    def _collect(self, key: str, value: torch.Tensor) -> None:
+        length = self._lengths[key] = self._lengths.get(key, 0) + value.numel()
+        pieces = self._pieces.setdefault(key, [])
+        pieces.append(value)
+        if self._most_collected is not None and length > self._most_collected:
+            pieces[:] = [value[:0]]
+
+    def result(self) -> Statistics:
+        """All sums, and what was collected."""
+        return {**self._sums, **{key: torch.cat(found) for key, found in self._pieces.items()}}
+
+
+def _is_collected(key: str) -> bool:
+    return key.startswith(COLLECTED)
+
+
+def add_statistics(total: MutableMapping[str, torch.Tensor], found: Statistics) -> None:
+    """Add `found` to `total` by key."""
     for key, value in found.items():
-        if key not in total:
-            total[key] = value.clone()
-        elif key.startswith(COLLECTED):
-            total[key] = torch.cat([total[key], value])
-        else:
+        if key in total:
             total[key] += value
-        if most_collected is not None and key.startswith(COLLECTED):
-            total[key] = total[key] if total[key].numel() <= most_collected else value[:0]
+        else:
+            total[key] = value.clone()
 
 
 class OrderedSum:

@@ -114,6 +114,10 @@ class Ties:
             collects=MOST_COLLECTED if "between" in stages else 0.0,
         )
 
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """What is not finite is the largest of its delta, so it is kept and wins the vote."""
+        return 0.0 not in (parameters["scale"], *weights)
+
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from omnicompose.merging.method import LowRank, MergeContext, ParameterValue, TensorGroup
 from omnicompose.merging.registry import METHODS, check_parameters
-from omnicompose.merging.statistics import add_statistics
+from omnicompose.merging.statistics import TiledSum
 from omnicompose.merging.whole_tensor import merge_whole, observed
 from omnicompose.plan.treatment import uses_factors
 
@@ -188,10 +188,10 @@ def merge_by_tiles(name: str, group: TensorGroup, context: MergeContext, size: i
     method, tiles = METHODS[name], tiles_of(group, size)
     passes = method.survey(context.parameters).num_passes if method.spec.num_passes > 1 else 0
     for observe_pass in range(passes):
-        total: dict[str, torch.Tensor] = {}
+        total = TiledSum()
         for tile in tiles:
-            add_statistics(total, method.observe(tile, context, observe_pass))
-        context = replace(context, statistics={**context.statistics, **total})
+            total.add(method.observe(tile, context, observe_pass))
+        context = replace(context, statistics={**context.statistics, **total.result()})
     merged = torch.cat([method.merge(tile, context) for tile in tiles])
     return merged.view(group.base.shape), context
 
