@@ -8,8 +8,10 @@ from omnicompose.merging.method import Method, MethodSpec, Parameter, ParameterV
 from omnicompose.merging.methods.arcee_fusion import ArceeFusion
 from omnicompose.merging.methods.breadcrumbs import TIES_SPEC as BREADCRUMBS_TIES
 from omnicompose.merging.methods.breadcrumbs import Breadcrumbs
-from omnicompose.merging.methods.dare import DareLinear, DareTies
-from omnicompose.merging.methods.della import Della, DellaLinear
+from omnicompose.merging.methods.dare import TIES_SPEC as DARE_TIES
+from omnicompose.merging.methods.dare import Dare
+from omnicompose.merging.methods.della import LINEAR_SPEC as DELLA_LINEAR
+from omnicompose.merging.methods.della import Della
 from omnicompose.merging.methods.emr import Emr
 from omnicompose.merging.methods.iso import IsoC, IsoCts
 from omnicompose.merging.methods.karcher import Karcher
@@ -43,10 +45,10 @@ _ALL: tuple[Method, ...] = (
     Linear(),
     TaskArithmetic(),
     Ties(),
-    DareLinear(),
-    DareTies(),
+    Dare(),
+    Dare(DARE_TIES),
     Della(),
-    DellaLinear(),
+    Della(DELLA_LINEAR),
     Breadcrumbs(),
     Breadcrumbs(BREADCRUMBS_TIES),
     ModelStock(),

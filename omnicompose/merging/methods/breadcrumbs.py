@@ -20,7 +20,7 @@ last one kept are kept. If density + gamma > 1, fewer are dropped at the top.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 
@@ -32,15 +32,9 @@ from omnicompose.merging.method import (
     Survey,
     TensorGroup,
 )
-from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
-from omnicompose.merging.methods.deltas import (
-    add_to_base,
-    combine,
-    deltas,
-    number,
-    per_expert,
-    word,
-)
+from omnicompose.merging.methods.consensus import COMBINE
+from omnicompose.merging.methods.deltas import deltas, per_expert, word
+from omnicompose.merging.methods.joining import join
 from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
     DENSITY,
@@ -153,13 +147,7 @@ class Breadcrumbs:
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the merged middles, fp32."""
-        kept, weights = _middles(group, context), group.weights
-        if "combine" in context.parameters:
-            how = cast(Agreement, word(context.parameters, "combine"))
-            merged = merge_agreeing(kept, weights, elect(kept, weights), how)
-        else:
-            merged = combine(kept, weights)
-        return add_to_base(group, merged, number(context.parameters, "scale"))
+        return join(group, context, _middles(group, context))
 
 
 def ranks_kept(density: float, gamma: float, size: int, counting: str) -> Ranks:

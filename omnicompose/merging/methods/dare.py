@@ -17,7 +17,6 @@ the whole tensor: `rescale: l1` (one more pass), in its profile with `combine: s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
@@ -29,17 +28,9 @@ from omnicompose.merging.method import (
     Survey,
     TensorGroup,
 )
-from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
-from omnicompose.merging.methods.deltas import (
-    add_to_base,
-    combine,
-    deltas,
-    flag,
-    normalised,
-    number,
-    per_expert,
-    word,
-)
+from omnicompose.merging.methods.consensus import COMBINE
+from omnicompose.merging.methods.deltas import deltas, per_expert, word
+from omnicompose.merging.methods.joining import join
 from omnicompose.merging.methods.random_bits import Uniform, keyed_uniform
 from omnicompose.merging.methods.sparsify import drop, observe_l1, restore_l1
 from omnicompose.merging.methods.task_arithmetic import NORMALIZE, SCALE
@@ -87,46 +78,16 @@ TIES_SPEC = MethodSpec(
 
 
 @dataclass(frozen=True, slots=True)
-class DareLinear:
-    """Random dropping, then a sum.
+class Dare:
+    """Random dropping, then a sum or sign election.
 
     Attributes:
+        spec: what it needs and promises; one that has `combine` elects signs.
         uniform: where the random numbers come from.
-        spec: what it needs and promises.
     """
 
-    uniform: Uniform = keyed_uniform
     spec: MethodSpec = LINEAR_SPEC
-
-    def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
-        """One pass for the L1 norms, if they are to be restored."""
-        return Survey(num_passes=int(_restores(parameters)))
-
-    def observe(
-        self, group: TensorGroup, context: MergeContext, observe_pass: int
-    ) -> Mapping[str, torch.Tensor]:
-        """L1 norms before and after dropping."""
-        return observe_l1(group, deltas(group), _dropped(group, context, self.uniform))
-
-    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
-        """Base plus the sum of what is kept, fp32."""
-        kept = _kept(group, context, self.uniform)
-        normalize = flag(context.parameters, "normalize")
-        weights = normalised(group.weights, group.name) if normalize else group.weights
-        return add_to_base(group, combine(kept, weights), number(context.parameters, "scale"))
-
-
-@dataclass(frozen=True, slots=True)
-class DareTies:
-    """Random dropping, then sign election.
-
-    Attributes:
-        uniform: where the random numbers come from.
-        spec: what it needs and promises.
-    """
-
     uniform: Uniform = keyed_uniform
-    spec: MethodSpec = TIES_SPEC
 
     def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
         """One pass for the L1 norms, if they are to be restored."""
@@ -139,11 +100,8 @@ class DareTies:
         return observe_l1(group, deltas(group), _dropped(group, context, self.uniform))
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
-        """Base plus the merged delta, fp32."""
-        kept = _kept(group, context, self.uniform)
-        how = cast(Agreement, word(context.parameters, "combine"))
-        merged = merge_agreeing(kept, group.weights, elect(kept, group.weights), how)
-        return add_to_base(group, merged, number(context.parameters, "scale"))
+        """Base plus what is kept, joined; fp32."""
+        return join(group, context, _kept(group, context, self.uniform))
 
 
 def _restores(parameters: Mapping[str, ParameterValue]) -> bool:

@@ -18,24 +18,15 @@ Draws are keyed by (seed, expert, tensor, element).
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 
 from omnicompose.errors import MergeError
 from omnicompose.merging.method import MergeContext, MethodSpec, Parameter, TensorGroup
-from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
+from omnicompose.merging.methods.consensus import COMBINE
 from omnicompose.merging.methods.dare import DENSITY, RESCALE
-from omnicompose.merging.methods.deltas import (
-    add_to_base,
-    combine,
-    deltas,
-    flag,
-    normalised,
-    number,
-    per_expert,
-    word,
-)
+from omnicompose.merging.methods.deltas import deltas, per_expert
+from omnicompose.merging.methods.joining import join
 from omnicompose.merging.methods.random_bits import Uniform, keyed_uniform
 from omnicompose.merging.methods.sparsify import observe_l1, restore_l1
 from omnicompose.merging.methods.task_arithmetic import NORMALIZE, SCALE
@@ -74,47 +65,24 @@ LINEAR_SPEC = MethodSpec(
 
 @dataclass(frozen=True, slots=True)
 class Della:
-    """Magnitude-ranked dropping, then sign election.
+    """Magnitude-ranked dropping, then a sum or sign election.
 
     Attributes:
+        spec: what it needs and promises; one that has `combine` elects signs.
         uniform: where the random numbers come from.
-        spec: what it needs and promises.
     """
 
-    uniform: Uniform = keyed_uniform
     spec: MethodSpec = SPEC
-
-    def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
-        """Base plus the merged delta, fp32."""
-        kept = _kept(group, context, self.uniform)
-        how = cast(Agreement, word(context.parameters, "combine"))
-        merged = merge_agreeing(kept, group.weights, elect(kept, group.weights), how)
-        return add_to_base(group, merged, number(context.parameters, "scale"))
-
-
-@dataclass(frozen=True, slots=True)
-class DellaLinear:
-    """Magnitude-ranked dropping, then a sum.
-
-    Attributes:
-        uniform: where the random numbers come from.
-        spec: what it needs and promises.
-    """
-
     uniform: Uniform = keyed_uniform
-    spec: MethodSpec = LINEAR_SPEC
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
-        """Base plus the sum of what is kept, fp32."""
-        kept = _kept(group, context, self.uniform)
-        normalize = flag(context.parameters, "normalize")
-        weights = normalised(group.weights, group.name) if normalize else group.weights
-        return add_to_base(group, combine(kept, weights), number(context.parameters, "scale"))
+        """Base plus what is kept, joined; fp32."""
+        return join(group, context, _kept(group, context, self.uniform))
 
 
 def keep_probabilities(delta: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
     """Keep probability of every entry by its magnitude's rank in its row; fp32, delta's shape."""
-    length = delta.shape[-1]
+    length = delta.shape[-1] if delta.dim() else 1
     if length == 1 or epsilon == 0.0:
         return torch.full_like(delta, density)
     order = delta.abs().argsort(dim=-1, stable=True)

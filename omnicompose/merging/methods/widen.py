@@ -45,9 +45,9 @@ class Widen:
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the column-weighted deltas, fp32."""
         moved = torch.stack(deltas(group))
-        if moved.dim() == 2:
-            scores = importance_scores(moved.abs(), context)
-            return add_to_base(group, (moved * scores).sum(0))
+        if moved.dim() <= 2:
+            scores = importance_scores(moved.abs().view(len(moved), -1), context)
+            return add_to_base(group, (moved * scores.view(moved.shape)).sum(0))
         # The norms run over axis `norm`: columns of a linear layer, tokens of an embedding.
         norm = 1 if group.role == "embedding" else 0
         base = base_of(group)

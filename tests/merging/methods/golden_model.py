@@ -170,7 +170,7 @@ class Recorded:
 
 def method_of(row: Row) -> Method:
     method = METHODS[row.method]
-    return type(method)(uniform=Recorded(row.golden)) if _draws(row) else method  # type: ignore
+    return replace(method, uniform=Recorded(row.golden)) if _draws(row) else method  # type: ignore
 
 
 def _draws(row: Row) -> bool:
