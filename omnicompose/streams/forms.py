@@ -23,25 +23,20 @@ BITS = 8
 """Entries of a mask per byte; the first is the lowest bit."""
 
 
-class TextLinear(Protocol):
-    """What a stream may use of the layer that it belongs to."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-    base_weight: nn.Parameter | None
-
-
 class Stream(Protocol):
     """What a decoupled layer needs of a stream; a `torch.nn.Module` with hooks of its own."""
 
     replaces: ClassVar[bool]
     """Whether the result stands instead of the text weight's, or is added to it."""
+    reads_text: ClassVar[bool]
+    """Whether it is called with the layer's `weight`, `base_weight` and `bias` besides. These are
+    tensors, not the layer: hooks of accelerate move whatever they find among the arguments."""
 
     def reset_parameters(self) -> None:
         """Start as the text stream (factored), a fresh layer (dense) or the base (masked)."""
         ...
 
-    def __call__(self, inputs: torch.Tensor, layer: TextLinear) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, *text: torch.Tensor | None) -> torch.Tensor:
         """Outputs `[n, out]` of this stream's own tokens `[n, in]`."""
         ...
 
@@ -50,6 +45,7 @@ class FactoredStream(nn.Module):
     """A low-rank addition B A to the text weight; `lora_A` [r, in], `lora_B` [out, r]."""
 
     replaces: ClassVar[bool] = False
+    reads_text: ClassVar[bool] = False
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
         """Allocate factors like `linear`'s weight in dtype and device."""
@@ -64,7 +60,7 @@ class FactoredStream(nn.Module):
         nn.init.kaiming_uniform_(self.lora_A, a=sqrt(5))
         nn.init.zeros_(self.lora_B)
 
-    def forward(self, inputs: torch.Tensor, layer: TextLinear | None = None) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """B A x for tokens `[n, in]`, in the factors' dtype (an adapter may train in fp32)."""
         return F.linear(F.linear(inputs.to(self.lora_A.dtype), self.lora_A), self.lora_B)
 
@@ -73,6 +69,7 @@ class DenseStream(nn.Module):
     """A matrix, and bias if the layer has one, of the modality's own."""
 
     replaces: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = False
 
     def __init__(self, linear: nn.Linear) -> None:
         """Allocate a matrix like `linear`'s."""
@@ -87,7 +84,7 @@ class DenseStream(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, inputs: torch.Tensor, layer: TextLinear | None = None) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """V x + c for tokens `[n, in]`."""
         return F.linear(inputs, self.weight, self.bias)
 
@@ -96,6 +93,7 @@ class MaskedStream(nn.Module):
     """The merged delta through a mask; `mask` [ceil(out * in / 8)] uint8, `mask_scale` []."""
 
     replaces: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
     mask: torch.Tensor
     mask_scale: torch.Tensor
 
@@ -113,17 +111,21 @@ class MaskedStream(nn.Module):
         nn.init.zeros_(self.mask)
         nn.init.ones_(self.mask_scale)
 
-    def weight_in(self, layer: TextLinear) -> torch.Tensor:
-        """The modality's own matrix `[out, in]` in the layer's dtype."""
-        text, base = layer.weight, layer.base_weight
-        assert base is not None, "a layer with masked streams holds the base's weight"
+    def weight_from(self, text: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """The modality's own matrix `[out, in]` from the text's and the base's, in their dtype."""
         share = unpack_mask(self.mask, text.shape).float() * self.mask_scale.float()
         # lerp gives its ends exactly, so that at scale 1 the mask picks text or base bit for bit.
         return torch.lerp(base.float(), text.float(), share).to(text.dtype)
 
-    def forward(self, inputs: torch.Tensor, layer: TextLinear) -> torch.Tensor:
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        text: torch.Tensor,
+        base: torch.Tensor,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
         """V x + b for tokens `[n, in]`, V unpacked on the way."""
-        return F.linear(inputs, self.weight_in(layer), layer.bias)
+        return F.linear(inputs, self.weight_from(text, base), bias)
 
 
 def mask_bytes(shape: tuple[int, ...]) -> int:

@@ -52,7 +52,7 @@ class DecoupledLinear(nn.Linear):
         flat = input.reshape(-1, self.in_features)
         if routing is None:
             output = F.linear(flat, self.weight, self.bias)
-            output = output + self.streams[TEXT](flat, self).to(output.dtype)
+            output = output + self.streams[TEXT](flat).to(output.dtype)
         else:
             output = self._routed(flat, routing)
         return output.view(*input.shape[:-1], self.out_features)
@@ -64,7 +64,8 @@ class DecoupledLinear(nn.Linear):
         output = self._text_side(flat, routing, layer)
         for name, index in routing.visits(layer).items():
             stream = self.streams[name]
-            result = stream(flat.index_select(0, index), self).to(output.dtype)
+            text = (self.weight, self.base_weight, self.bias) if stream.reads_text else ()
+            result = stream(flat.index_select(0, index), *text).to(output.dtype)
             if stream.replaces:
                 output.index_copy_(0, index, result)
             else:
