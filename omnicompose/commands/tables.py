@@ -50,7 +50,7 @@ def inspection_view(found: Row) -> Group:
     """What a source is, what it is made of, and the adapter on it."""
     facts = {"source": found["source"], "kind": found["kind"]} | dict(_mapping(found["facts"]))
     parts = [_mapping(part) for part in _sequence(found["parts"])]
-    columns = ("name", "num_tensors", "num_parameters", "num_bytes", "dtypes")
+    columns = ("name", "num_tensors", "num_parameters", "num_bytes", "dtypes", "fate")
     adapter = _mapping(found["adapter"])
     below = [inspection_view(adapter)] if adapter else []
     return Group(fields_table(facts), rows_table(parts, columns), *below)

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omnicompose.errors import SourceError
-from omnicompose.experts.config import read_json
+from omnicompose.experts.config import dig_mapping, read_json, read_model_config
 from omnicompose.experts.opening import CONFIG_FILE
 from omnicompose.experts.own_format import EXPERT_FILE
 from omnicompose.experts.resolve import resolve
-from omnicompose.families import FAMILIES
+from omnicompose.experts.tokens_per_item import tokens_per_item
+from omnicompose.families import FAMILIES, Family, PartName
 from omnicompose.recipe_values import parse_source
 from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
 from omnicompose.tensors.checkpoint import open_safetensors
@@ -17,6 +18,8 @@ from omnicompose.tensors.source import TensorInfo
 
 EXPERT_FACTS = ("modality", "base", "strategy", "encoder", "connector")
 ADAPTER_FACTS = ("base_model_name_or_path", "r", "lora_alpha", "target_modules", "modules_to_save")
+LOW_RANK = ("adapter", "adapter/", "text/", "modality/")
+BACKBONE_SIZES = ("hidden_size", "num_hidden_layers")
 CONFIG_FACTS = ("model_type", "architectures", "encoder_type", "num_hidden_layers", "hidden_size")
 
 
@@ -30,6 +33,7 @@ class Part:
         num_parameters: elements of all of them.
         num_bytes: as stored.
         dtypes: of their elements.
+        fate: what composing does with them.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Part:
     num_parameters: int
     num_bytes: int
     dtypes: tuple[str, ...]
+    fate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +98,36 @@ def _inspect_folder(text: str, folder: Path, adapter: Inspection | None) -> Insp
         source=text,
         folder=str(folder),
         kind=kind,
-        facts={key: config[key] for key in keys if config.get(key) is not None},
+        facts={key: config[key] for key in keys if config.get(key) is not None}
+        | _family_facts(folder, config),
         parts=tuple(_parts(folder, config, kind)),
         adapter=adapter,
     )
+
+
+def _family_facts(folder: Path, config: Mapping[str, object]) -> dict[str, object]:
+    """What the family map adds: modalities, the language model, tokens per medium."""
+    family = _family(config)
+    if family is None:
+        return {}
+    filled = read_model_config(folder)
+    text = dig_mapping(filled, family.text_config)
+    sizes = " x ".join(str(text[key]) for key in BACKBONE_SIZES if key in text)
+    facts: dict[str, object] = {
+        "modalities": ", ".join(family.modalities) or "text",
+        "backbone": f"{text.get('model_type')}, {sizes}, {text.get('vocab_size')} rows",
+    }
+    named = config.get("text_config")
+    if isinstance(named, Mapping) and named.get("_name_or_path"):
+        facts["backbone_from"] = named["_name_or_path"]
+    if tokens := tokens_per_item(folder, family, filled):
+        facts["tokens_per_item"] = tokens
+    return facts
+
+
+def _family(config: Mapping[str, object]) -> Family | None:
+    architectures = config.get("architectures")
+    return FAMILIES.get(str(architectures[0])) if isinstance(architectures, list) else None
 
 
 def _parts(folder: Path, config: Mapping[str, object], kind: str) -> Iterable[Part]:
@@ -119,14 +150,25 @@ def _part_names(config: Mapping[str, object], kind: str, names: list[str]) -> di
     whole = {"expert": "connector", "adapter": "adapter"}.get(kind)
     if whole or "encoder_type" in config:
         return dict.fromkeys(names, whole or "encoder")
-    architectures = config.get("architectures")
-    family = FAMILIES.get(str(architectures[0])) if isinstance(architectures, list) else None
+    family = _family(config)
     if family is None:
         return {name: ".".join(name.split(".")[:2]) for name in names}
-    return {
-        name: f"{part.modality or ''} {part.part}".strip()
-        for name, part in family.locate(names).items()
-    }
+    return {name: _part_name(part) for name, part in family.locate(names).items()}
+
+
+def _part_name(part: PartName) -> str:
+    """`image encoder`, or `encoder: vision_tower` where a family's modalities share its parts."""
+    if part.part in ("encoder", "unused") and part.modality is None:
+        return f"{part.part}: {part.name.split('.')[0]}"
+    return f"{part.modality or ''} {part.part}".strip()
+
+
+def _fate(name: str) -> str:
+    if name.startswith("unused"):
+        return "left aside"
+    if name.startswith("backbone") or name in LOW_RANK:
+        return "merged"
+    return "copied" if "encoder" in name or "connector" in name else ""
 
 
 def _part(name: str, tensors: list[TensorInfo]) -> Part:
@@ -136,4 +178,5 @@ def _part(name: str, tensors: list[TensorInfo]) -> Part:
         num_parameters=sum(tensor.num_elements for tensor in tensors),
         num_bytes=sum(tensor.num_bytes for tensor in tensors),
         dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})),
+        fate=_fate(name),
     )
