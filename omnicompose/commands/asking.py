@@ -14,13 +14,14 @@ def ask(
     image: MediaFiles = None,
     audio: MediaFiles = None,
     video: MediaFiles = None,
+    point: MediaFiles = None,
     as_json: AsJson = False,
     device: Device = "cpu",
 ) -> None:
-    """Ask a composite about pictures, sounds and clips."""
+    """Ask a composite about pictures, sounds, clips and point clouds (.npy)."""
     from omnicompose.ask import ask as ask_composite
 
-    given = {"image": image, "audio": audio, "video": video}
+    given = {"image": image, "audio": audio, "video": video, "point": point}
     media = [(modality, path) for modality, paths in given.items() for path in paths or ()]
     answer = ask_composite(folder, question, media, device=device)
     show_json(answer.to_json()) if as_json else typer.echo(answer.answer)

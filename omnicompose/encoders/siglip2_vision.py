@@ -1,5 +1,7 @@
 """Images of any shape by transformers' SigLIP 2 tower (NaFlex).
 
+Pictures come whole, as SigLIP's own preprocessor gives them, and are cut into patches here; the
+preprocessor of NaFlex, which cuts and pads them itself, does not fit.
 A parameter `vision_model.NAME` of a SigLIP 2 NaFlex checkpoint is `tower.NAME` here.
 """
 

@@ -19,6 +19,8 @@ Options = Mapping[str, object]
 
 BLANK_DTYPES = {"image": np.uint8, "video": np.uint8, "audio": np.float32}
 _FLAT_OPTIONS = {"sampling_rate": "audio", **dict.fromkeys(SAMPLING_OPTIONS, "video")}
+OTHER_NAMES = {"input_features": "input_values", "pixel_values_videos": "pixel_values"}
+"""What some preprocessors (wav2vec 2.0, AST, VideoMAE) call the inputs of their models."""
 _GROUPS = {
     "images_kwargs": "image",
     "videos_kwargs": "video",
@@ -68,7 +70,12 @@ class Preprocessors:
             )
         one = {"image": _picture, "audio": _sound, "video": _clip}[modality]
         name = MODALITIES[modality].input_name
-        return [one(part, medium, options)[name][0] for medium in media]
+        return [_named(one(part, medium, options), name) for medium in media]
+
+
+def _named(inputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    """The one medium that a preprocessor gives; some call it otherwise."""
+    return inputs[name if name in inputs else OTHER_NAMES[name]][0]
 
 
 def _cloud(medium: Medium, options: Options) -> torch.Tensor:

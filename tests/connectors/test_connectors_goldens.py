@@ -34,3 +34,23 @@ def test_outputs_of_the_published_projectors(name) -> None:
     connector.load_state_dict({new: state[old] for new, old in renamed.items()})
     output = connector(golden["input"])
     torch.testing.assert_close(output, golden["output"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "count"),
+    [
+        ("mlp", {"input_size": 1024, "output_size": 4096}, 20_979_712),
+        ("mlp", {"input_size": 384, "output_size": 4096}, 18_358_272),
+        (
+            "qformer",
+            {"input_size": 768, "output_size": 4096, "num_queries": 32, "num_layers": 2}
+            | {"max_positions": 1024},
+            22_865_920,
+        ),
+    ],
+)
+def test_published_connectors_have_the_published_sizes(kind, config, count) -> None:
+    """Specification of ModelCompose, section 3.1: vision and video, point, audio."""
+    with torch.device("meta"):
+        connector = make_connector({"type": kind, "config": config})
+    assert sum(parameter.numel() for parameter in connector.parameters()) == count

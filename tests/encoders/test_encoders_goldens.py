@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from omnicompose.encoders import make_encoder
+from omnicompose.encoders import make_encoder, num_features
 from omnicompose.encoders.point_bert import farthest_points, nearest_points
 from omnicompose.experts import modelcompose_names as names
 
@@ -122,3 +122,20 @@ def test_the_order_of_points_changes_nothing_but_where_sampling_begins() -> None
     clouds = golden("pointbert_start0")["points"]
     order = torch.cat([torch.tensor([0]), 1 + torch.randperm(clouds.shape[1] - 1)])
     torch.testing.assert_close(net(clouds[:, order]), net(clouds), **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "shape", "count"),
+    [
+        ("clip_vision", {"vision_config": {"patch_size": 14}}, (3, 336, 336), 576),
+        ("beats", BEATS, (1024, 128), 512),
+        ("languagebind_video", {"vision_config": {"patch_size": 14}}, (8, 3, 224, 224), 2056),
+        ("languagebind_video", {"vision_config": {"patch_size": 14}}, (1, 3, 224, 224), 257),
+        ("point_bert", POINT_BERT | {"num_groups": 512, "group_size": 32}, (8192, 6), 513),
+    ],
+)
+def test_published_encoders_give_the_published_number_of_features(
+    kind, config, shape, count
+) -> None:
+    """Specification of ModelCompose, section 3.3."""
+    assert num_features({"type": kind, "config": config}, shape) == count

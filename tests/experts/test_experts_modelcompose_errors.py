@@ -92,7 +92,7 @@ def test_an_unknown_strategy(base, expert) -> None:
 
 def test_a_strategy_without_its_adapters(base, expert) -> None:
     spoil(expert, lora_strategy="modal+language")
-    fails("but found factors of default only", base, expert)
+    fails("but found factors of default and none of vision", base, expert)
 
 
 def test_a_rank_that_is_none(base, expert) -> None:

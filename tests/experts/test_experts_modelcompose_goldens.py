@@ -1,7 +1,7 @@
 """ModelCompose's folders, composed here, answer as in the published code (tests/goldens/e2e).
 
-Single experts of every kind; its merged folders as they lie on disk, whatever they were merged by;
-DAMC composed here from the experts themselves with the published coefficients.
+Single experts of every kind; NaiveMC (its factors merged apart, as published) and DAMC, composed
+here from the experts themselves; merged folders as they lie on disk.
 """
 
 import numpy as np
@@ -25,8 +25,10 @@ from omnicompose.composer import compose
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 LOGITS = {"atol": 5e-4, "rtol": 5e-4}
+FULL_CLIP = 256
+"""Of more features than these the goldens keep every sixteenth."""
 SINGLE = [name for name in MODELS if name.startswith("expert_")]
-MERGED = ["naive_mean_all", "naive_ties_mean_all"]
+NAIVE = [name for name in MODELS if name.startswith("naive_")]
 DAMC = [name for name in MODELS if name.startswith("damc_")]
 
 
@@ -62,7 +64,7 @@ def check(model, name, case):
     length = inputs["input_ids"].shape[1]
     assert torch.equal(said.sequences[:, length:], expected["generated"])
     going = torch.ones(len(logits), dtype=torch.bool)
-    for step, found in enumerate(said.logits):
+    for step, found in enumerate(said.logits if "step_logits" in expected else ()):
         wanted = expected["step_logits"][:, step]
         torch.testing.assert_close(found[going, :NUM_WORDS], wanted[going], **LOGITS)
         going &= expected["generated"][:, step] != model.config.text_config.eos_token_id
@@ -75,7 +77,8 @@ def check_features(model, expected, inputs):
         if f"encoder_features.{theirs}" in expected:
             features = getattr(model.model, f"{name}_encoder")(inputs[INPUTS[name]])
             wanted = expected[f"encoder_features.{theirs}"]
-            torch.testing.assert_close(features.reshape(wanted.shape), wanted, **CLOSE)
+            kept = features[:, ::16] if len(features[0]) > FULL_CLIP else features
+            torch.testing.assert_close(kept.reshape(wanted.shape), wanted, **CLOSE)
             projected = getattr(model.model, f"{name}_connector")(features)
             torch.testing.assert_close(projected, expected[f"projected.{theirs}"], **CLOSE)
 
@@ -102,12 +105,25 @@ def test_an_expert_alone_answers_as_it_did(folder, name) -> None:
         check(model, name, case)
 
 
-@pytest.mark.parametrize("name", MERGED)
+@pytest.mark.parametrize("name", NAIVE)
 @torch.no_grad()
-def test_a_merged_folder_answers_as_it_did(folder, name) -> None:
+def test_naive_merges_of_factors_answer_as_there(folder, name) -> None:
+    """What the published code calls averaging, which is no average of what the experts do."""
+    entry = MODELS[name]
+    experts = {OUR_NAMES[source.split("-")[1]]: source for source in entry["experts"]}
+    parameters = {"strategy": entry["strategy"], "keep": entry["K"] / 100}
+    text = {"method": "modelcompose_factors", "parameters": parameters}
+    model, _ = load(folder, name, experts, text=text)
+    for case in cases(name):
+        check(model, name, case)
+
+
+@torch.no_grad()
+def test_a_merged_folder_answers_as_it_did(folder) -> None:
+    name = "naive_ties_mean_all"
     entry = MODELS[name]
     experts = {OUR_NAMES[theirs]: entry["checkpoint"] for theirs in entry["modalities_in_config"]}
-    model, _ = load(folder, name, experts)
+    model, _ = load(folder, "merged", experts)
     for case in cases(name):
         check(model, name, case)
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoVideoProcessor
+from transformers import (
+    ASTFeatureExtractor,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoVideoProcessor,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.video_utils import VideoMetadata
 
 from omnicompose.errors import MediaError
@@ -116,6 +122,15 @@ def test_point_clouds_are_used_as_they_are_or_normalised(tmp_path) -> None:
     assert torch.equal(tensors("point", [tmp_path / "cloud.npy"])[0], expected["points"])
     (cloud,) = tensors("point", [expected["points"].numpy()], normalize=True)
     torch.testing.assert_close(cloud, expected["pc_norm"], atol=1e-6, rtol=1e-5)
+
+
+def test_sounds_whose_extractor_calls_them_otherwise() -> None:
+    sound = np.random.default_rng(0).normal(size=1600).astype(np.float32)
+    (samples,) = tensors("audio", [sound], Wav2Vec2FeatureExtractor())
+    assert samples.shape == (1600,)
+    assert samples.mean().abs() < 1e-5
+    (patches,) = tensors("audio", [sound], ASTFeatureExtractor(max_length=64))
+    assert patches.shape == (64, 128)
 
 
 @pytest.mark.parametrize(
