@@ -56,6 +56,8 @@ class TensorWriter:
         if isinstance(job, Copy):
             self._copy(job, sink)
             return {}
+        if not job.output.num_elements:
+            return {}
         return self._compute(job, known, sink)
 
     def _copy(self, job: Copy, sink: Sink) -> None:
