@@ -1,7 +1,7 @@
 """How near the engine comes to plain copies, and how far it is ahead of mergekit.
 
     python benchmarks/merge_speed.py [--scale 1b] [--methods linear,task_arithmetic,ties,dare_ties]
-        [--peer mergekit==0.1.5 | --peer-python PATH | --no-peer] [--repeats 3] [--folder DIR]
+        [--peer mergekit==0.1.5 | --peer-python PATH | --no-peer] [--repeats 5] [--folder DIR]
 
 Three random Llama-shaped bf16 checkpoints are written to local disk and merged, warm (inputs in
 the page cache). Compared in one run, in process after imports, each with its whole-process time
@@ -17,16 +17,16 @@ Ratios are times: copy / ours, mergekit / ours. The last line is JSON.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 SCALES: Mapping[str, tuple[int, int, int, int]] = {
     "tiny": (256, 4, 704, 4000),
@@ -39,6 +39,7 @@ METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
 WEIGHTS = (0.4, 0.3, 0.3)
 DENSITY = 0.5
 CHUNK_BYTES = 8 << 20
+POOL_ELEMENTS = 1 << 24
 SHARD_BYTES = 1 << 30
 
 
@@ -66,33 +67,44 @@ def shapes(scale: str) -> dict[str, tuple[int, ...]]:
 
 
 def write_models(folder: Path, scale: str) -> list[Path]:
-    """m0 random, m1 and m2 = m0 + small noise; written by our own writer, tensor by tensor."""
+    """m0 random, m1 and m2 = m0 + small noise; written by our own layout, tensor by tensor."""
     import torch
 
     from omnicompose.tensors.layout import make_layout
-    from omnicompose.tensors.source import TensorInfo, tensor_bytes
+    from omnicompose.tensors.source import TensorInfo
 
     infos = [TensorInfo(name=n, dtype=torch.bfloat16, shape=s) for n, s in shapes(scale).items()]
     layout = make_layout(infos, SHARD_BYTES)
+    sizes = {info.name: info.num_bytes for info in infos}
     paths = [folder / f"m{number}" for number in range(3)]
-    for path in paths:
+    for path, pool in zip(paths, pools(), strict=True):
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(config(scale)))
         if layout.index is not None:
             (path / "model.safetensors.index.json").write_text(layout.index)
-    by_name = {info.name: info for info in infos}
-    for file in layout.files:
-        outputs = [(path / file.name).open("wb") for path in paths]
-        for output in outputs:
-            output.write(file.header)
-        for name in file.offsets:
-            base = torch.randn(by_name[name].num_elements) * 0.02
-            for number, output in enumerate(outputs):
-                tuned = base if number == 0 else base + torch.randn_like(base) * 0.002
-                output.write(tensor_bytes(tuned.bfloat16()))
-        for output in outputs:
-            output.close()
+        for file in layout.files:
+            with (path / file.name).open("wb") as output:
+                output.write(file.header)
+                for name in file.offsets:
+                    write_repeated(output, pool, sizes[name])
     return paths
+
+
+def pools() -> list[memoryview]:
+    """Numbers of each model, enough for a large tensor; drawing all of them would take minutes."""
+    import torch
+
+    from omnicompose.tensors.source import tensor_bytes
+
+    base = torch.randn(POOL_ELEMENTS) * 0.02
+    tuned = [base + torch.randn_like(base) * 0.002 for _ in range(2)]
+    return [tensor_bytes(numbers.bfloat16()) for numbers in (base, *tuned)]
+
+
+def write_repeated(output: BinaryIO, pool: memoryview, num_bytes: int) -> None:
+    """So many bytes of a pool, from its start again and again."""
+    for start in range(0, num_bytes, len(pool)):
+        output.write(pool[: min(len(pool), num_bytes - start)])
 
 
 def config(scale: str) -> dict[str, object]:
@@ -158,12 +170,21 @@ def merge_here(method_name: str, paths: list[Path], out: Path) -> None:
         jobs.append(merge)
     run_merge(jobs, out)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    print(json.dumps({"seconds": seconds, "peak_rss_gib": peak}))
+    print(json.dumps({"seconds": seconds, "peak_rss_gib": peak_rss_gib()}))
+
+
+def peak_rss_gib() -> float:
+    """Most resident memory of this process so far.
+
+    Not from `getrusage`: that counts what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / (1 << 20)
 
 
 PEER_SCRIPT = """
-import json, resource, sys, time
+import json, sys, time
 import yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
@@ -174,7 +195,8 @@ started = time.perf_counter()
 run_merge(config, sys.argv[2], options)
 import os
 os.sync()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+(line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+peak = int(line.split()[1]) / (1 << 20)
 print(json.dumps({"seconds": time.perf_counter() - started, "peak_rss_gib": peak}))
 """
 
@@ -219,58 +241,62 @@ def make_peer(folder: Path, requirement: str) -> Path:
     return python
 
 
-def best(measure: Callable[[], float], repeats: int) -> float:
-    """The least of several times: what disturbs a run only ever makes it longer."""
-    return min(measure() for _ in range(repeats))
-
-
 def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Every figure of the table, printed as it comes."""
     paths = write_models(folder, arguments.scale)
-    size = sum(file.stat().st_size for file in paths[0].glob("*.safetensors"))
+    moved = 4 * sum(file.stat().st_size for file in paths[0].glob("*.safetensors")) / 1e9
     peer = arguments.peer_python
     if peer is None and not arguments.no_peer:
         peer = make_peer(folder, arguments.peer)
-
-    def copy_once() -> float:
-        shutil.rmtree(folder / "copy", ignore_errors=True)
-        os.sync()
-        return copy_seconds(paths, folder / "copy")
-
-    copied = best(copy_once, arguments.repeats)
-    moved = 4 * size / 1e9
-    print(f"{'':16} {'merge s':>9} {'process s':>10} {'GB/s':>6} {'GiB':>6} {'copy/ours':>10}")
-    print(f"{'copy':16} {copied:9.2f} {'':10} {moved / copied:6.2f}")
-    figures: dict[str, object] = {"scale": arguments.scale, "copy_s": round(copied, 2)}
+    print(f"{'':16} {'merge s':>9} {'process s':>10} {'GB/s':>6} {'GiB':>6} {'ratio':>10}")
+    figures: dict[str, object] = {"scale": arguments.scale}
     peaks = []
     for method in arguments.methods.split(","):
-        ours = time_ours(method, paths, folder, arguments.repeats)
+        copied, ours = time_in_turn(method, paths, folder, arguments.repeats)
         peaks.append(ours.peak_rss_gib)
         ratio = copied / ours.merge_s
-        row: dict[str, float] = {"copy_ratio": round(ratio, 2), "seconds": round(ours.merge_s, 2)}
-        print(
-            f"{method:16} {ours.merge_s:9.2f} {ours.process_s:10.2f} {moved / ours.merge_s:6.2f} "
-            f"{ours.peak_rss_gib:6.2f} {ratio:10.2f}"
-        )
+        print(f"{'copy':16} {copied:9.2f} {'':10} {moved / copied:6.2f}")
+        print_timing(method, ours, moved, f"{ratio:10.2f}")
+        row = {
+            "copy_ratio": round(ratio, 2),
+            "seconds": round(ours.merge_s, 2),
+            "copy_seconds": round(copied, 2),
+        }
         if peer is not None:
             theirs = time_peer(method, paths, folder, Path(peer))
             row["mergekit_ratio"] = round(theirs.merge_s / ours.merge_s, 1)
             row["mergekit_process_ratio"] = round(theirs.process_s / ours.process_s, 1)
-            print(
-                f"{'  mergekit':16} {theirs.merge_s:9.2f} {theirs.process_s:10.2f} "
-                f"{moved / theirs.merge_s:6.2f} {theirs.peak_rss_gib:6.2f} "
-                f"{row['mergekit_ratio']:9.1f}x"
-            )
+            print_timing("  mergekit", theirs, moved, f"{row['mergekit_ratio']:9.1f}x")
         figures[method] = row
     return figures | {"peak_rss_gib": round(max(peaks), 3)}
 
 
-def time_ours(method: str, paths: list[Path], folder: Path, repeats: int) -> Timing:
-    """The best of several runs."""
+def print_timing(name: str, timing: Timing, moved: float, ratio: str) -> None:
+    """One line of the table."""
+    print(
+        f"{name:16} {timing.merge_s:9.2f} {timing.process_s:10.2f} {moved / timing.merge_s:6.2f} "
+        f"{timing.peak_rss_gib:6.2f} {ratio}",
+        flush=True,
+    )
+
+
+def time_in_turn(
+    method: str, paths: list[Path], folder: Path, repeats: int
+) -> tuple[float, Timing]:
+    """The best of several copies and of as many merges of ours, one after the other in turn.
+
+    What disturbs a run only ever makes it longer; in turn, so that a disturbance hits both.
+    """
+    copies, runs = [], []
     out = folder / "ours"
     command = [sys.executable, __file__, "--child", method, *map(str, (out, *paths))]
-    runs = [run_child(command, out) for _ in range(repeats)]
-    return min(runs, key=lambda timing: timing.merge_s)
+    for _ in range(repeats):
+        shutil.rmtree(folder / "copy", ignore_errors=True)
+        os.sync()
+        copies.append(copy_seconds(paths, folder / "copy"))
+        shutil.rmtree(folder / "copy")
+        runs.append(run_child(command, out))
+    return min(copies), min(runs, key=lambda timing: timing.merge_s)
 
 
 def time_peer(method: str, paths: list[Path], folder: Path, python: Path) -> Timing:
@@ -294,7 +320,7 @@ def main() -> None:
     parser.add_argument("--peer", default="mergekit==0.1.5")
     parser.add_argument("--peer-python", help="a Python that has mergekit already")
     parser.add_argument("--no-peer", action="store_true")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", help="where to make the models (default: a temporary folder)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
