@@ -11,10 +11,7 @@ from omnicompose.commands.tables import rows_table
 if TYPE_CHECKING:
     from omnicompose.evaluation import ComparedRow
 
-COLUMNS = (
-    "against", "task", "questions_about", "shown", "score", "n", "first", "other", "difference",
-    "interval", "only_first", "only_other", "p_holm", "could_have_seen",
-)  # fmt: skip
+COLUMNS = ("against", "task", "shown", "score", "n", "points", "p_holm", "could_have_seen")
 
 
 def compared_rows(
@@ -27,8 +24,8 @@ def compared_rows(
 
 
 def comparison_table(rows: Sequence[Mapping[str, object]]) -> Table:
-    """The rows for a screen."""
-    return rows_table(rows, COLUMNS)
+    """What fits a screen of each row."""
+    return rows_table([dict(row) | {"points": _points(row)} for row in rows], COLUMNS)
 
 
 def _row(folder: Path, row: "ComparedRow") -> dict[str, object]:
@@ -52,6 +49,13 @@ def _row(folder: Path, row: "ComparedRow") -> dict[str, object]:
         "test": found.test,
         "could_have_seen": _percent(found.detectable),
     }
+
+
+def _points(row: Mapping[str, object]) -> str:
+    """`+3.2 [-1.0, 7.4]`."""
+    interval = row["interval"]
+    low, high = interval if isinstance(interval, list) else (None, None)
+    return f"{row['difference']:+} [{low}, {high}]"
 
 
 def _percent(value: float | None) -> float | None:

@@ -185,7 +185,9 @@ def _section(name: str, result: TaskResult, lines: Sequence[Line], folder: Path)
 
 def _block(result: TaskResult, lines: Sequence[Line], key: tuple[str, str], folder: Path) -> Block:
     group, kind = key
-    rows = tuple(row for row in result.rows if (row.group, row.score) == key)
+    rows = tuple(
+        row for row in result.rows if (row.group, row.score) == key and ":" not in row.subset
+    )  # controls have a table of their own
     entry = next((e for e in result.complementarity if (e.group, e.score) == key), None)
     chance = next((row.chance for row in rows if row.chance is not None), None)
     cells = _cells(lines, key, [row.subset for row in rows])
@@ -220,7 +222,7 @@ def _cells(
     group, kind = key
     cells: dict[str, dict[str, Line]] = {subset: {} for subset in subsets}
     for line in lines:
-        if line.group == group and line.score == kind:
+        if line.group == group and line.score == kind and line.subset in cells:
             cells[line.subset].setdefault(line.id, line)
     return cells
 

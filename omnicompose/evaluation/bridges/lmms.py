@@ -3,7 +3,9 @@
 Every request goes the way that `omnicompose evaluate` goes: batches, media encoded once, greedy.
 """
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +53,8 @@ class OmniCompose(lmms):  # type: ignore[misc]
         super().__init__()
         self._composite = load_composite(Path(pretrained), device, dtype)
         self._batch_size = int(batch_size)
-        self._folder = tempfile.TemporaryDirectory(prefix="omnicompose-media-")
+        self._folder = Path(tempfile.mkdtemp(prefix="omnicompose-media-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def generate_until(self, requests: "Sequence[Instance]") -> list[str]:
         """Greedy replies to requests, in their order."""
@@ -73,7 +76,7 @@ class OmniCompose(lmms):  # type: ignore[misc]
         for request in batch:
             _, to_messages, settings, doc_id, task, split = request.args
             messages = to_messages(self.task_dict[task][split][doc_id])
-            contents.append(user_turn(messages, Path(self._folder.name)))
+            contents.append(user_turn(messages, self._folder))
             limits.append((token_limit(settings), settings.get("until")))
         texts = self._composite.render(contents)
         outcomes = self._composite.prepare(
