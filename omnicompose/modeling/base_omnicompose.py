@@ -16,7 +16,7 @@ from omnicompose.encoders import make_encoder
 from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES
 from omnicompose.modeling.configuration_omnicompose import OmniComposeConfig
-from omnicompose.modeling.native import NATIVE, NativeEncoder
+from omnicompose.modeling.native import NATIVE, SHARED, NativeEncoder
 from omnicompose.modeling.positions import ThreePositions, join_places, line_of_places
 from omnicompose.modeling.pretrained_omnicompose import OmniComposePreTrainedModel
 from omnicompose.modeling.router import (
@@ -71,6 +71,8 @@ class OmniComposeModel(OmniComposePreTrainedModel):
     def _add_modality(self, name: str, entry: Mapping[str, Mapping[str, object]]) -> None:
         """Build a modality's encoder and connector; a family of its own is both in one."""
         # Direct attributes: transformers looks for unsplittable modules among these only.
+        if entry["encoder"]["type"] == SHARED:
+            return
         if entry["encoder"]["type"] == NATIVE:
             config = cast(Mapping[str, object], entry["encoder"]["config"])
             setattr(self, f"{name}_encoder", NativeEncoder.from_config(config))
@@ -109,7 +111,9 @@ class OmniComposeModel(OmniComposePreTrainedModel):
 
     def _encode(self, modality: str, media: Media) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Embeddings `[T, D]` and places `[4, T]` of each medium."""
-        encoder = getattr(self, f"{modality}_encoder")
+        described = self.config.modalities[modality]["encoder"]
+        owner = described["config"]["with"] if described["type"] == SHARED else modality
+        encoder = getattr(self, f"{owner}_encoder")
         if isinstance(encoder, NativeEncoder):
             found = [encoder(cast(Mapping[str, torch.Tensor], medium)) for medium in media]
             return [(self._with_edges(modality, embedding), places) for embedding, places in found]

@@ -22,6 +22,8 @@ from omnicompose.settings import read_settings
 
 NATIVE = "native"
 """The encoder type of a family that runs as it is."""
+SHARED = "shared"
+"""The encoder type of a modality whose media go through the encoder of another."""
 
 Medium = Mapping[str, torch.Tensor]
 """One preprocessed medium: the family's own model inputs, its placeholders in `input_ids` `[L]`."""

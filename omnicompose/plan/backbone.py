@@ -85,9 +85,9 @@ def merge_job(
         base=TensorRef(source=setting.base.weights.source, name=name, num_rows=rows),
         experts=tuple(
             TensorRef(source=expert.text.weights.source, name=name, num_rows=rows)
-            for expert in setting.experts
+            for expert in setting.merged
         ),
-        expert_names=tuple(expert.modality for expert in setting.experts),
+        expert_names=tuple(expert.modality for expert in setting.merged),
         weights=weights,
         role=treatment.role,
         layer=treatment.layer,
@@ -95,21 +95,21 @@ def merge_job(
         seed=setting.recipe.seed,
         key=name,
         use_factors=uses_factors(method.spec, treatment.parameters)
-        and all(map(setting.on_base, setting.experts)),
+        and all(map(setting.on_base, setting.merged)),
     )
     return treatment.staged(merged)
 
 
 def merge_inputs(setting: Setting, name: str, treatment: Treatment) -> tuple[Origin, ...]:
     """The tensors on disk that a merge reads: the base's, then every expert's."""
-    experts = (expert.text.weights.origins[name] for expert in setting.experts)
+    experts = (expert.text.weights.origins[name] for expert in setting.merged)
     every = [*setting.base.weights.origins[name], *(o for origins in experts for o in origins)]
     return tuple(dict.fromkeys(every))
 
 
 def _check_arity(setting: Setting, method: str, arity: tuple[int, int | None]) -> None:
     least, most = arity
-    found = len(setting.experts)
+    found = len(setting.merged)
     if found < least or (most is not None and found > most):
         expected = f"{least}" if most == least else f"{least} to {most if most else 'any number'}"
         raise PlanError(

@@ -11,6 +11,7 @@ from omnicompose.plan.cost import PlanCost, plan_cost
 from omnicompose.plan.modules import module_entries
 from omnicompose.plan.plan import Plan
 from omnicompose.plan.setting import Setting
+from omnicompose.plan.sharing import share_encoders
 from omnicompose.plan.stream_facts import Measures, stream_facts
 from omnicompose.plan.streams import StreamPlan, plan_streams
 from omnicompose.plan.vocabulary import plan_vocabulary
@@ -82,7 +83,16 @@ def make_plan(recipe: ComposeRecipe) -> CompositePlan:
         PlanError: the experts do not fit together, or a tensor cannot be accounted for.
         RecipeError: a method or parameter does not exist.
     """
-    setting = _setting(recipe)
+    return plan_of(_setting(recipe))
+
+
+def plan_of(setting: Setting) -> CompositePlan:
+    """Decide what becomes of every tensor of experts that are open already.
+
+    Raises:
+        PlanError: a tensor cannot be accounted for.
+        RecipeError: a method or parameter does not exist.
+    """
     streams = plan_streams(setting)
     entries = [
         *backbone_entries(setting),
@@ -112,6 +122,7 @@ def _setting(recipe: ComposeRecipe) -> Setting:
         )
         for modality, expert in recipe.experts.items()
     )
+    experts = share_encoders(recipe, experts)
     check_experts(base, experts, allow_different_base=recipe.allow_different_base)
     return Setting(
         recipe=recipe,

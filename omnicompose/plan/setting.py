@@ -9,6 +9,7 @@ import torch
 
 from omnicompose.experts.expert import Base, Expert, Factor
 from omnicompose.experts.lineage import Lineage
+from omnicompose.plan.sharing import distinct
 from omnicompose.plan.treatment import Treatment, coefficient, depth_of, treatment_of
 from omnicompose.plan.vocabulary import Vocabulary
 from omnicompose.recipe import ComposeRecipe
@@ -40,6 +41,11 @@ class Setting:
         return opened
 
     @property
+    def merged(self) -> tuple[Expert, ...]:
+        """The experts whose backbones are merged: one under several modalities counts once."""
+        return distinct(self.experts)
+
+    @property
     def num_layers(self) -> int:
         """Blocks of the backbone."""
         number = self.base.config["num_hidden_layers"]
@@ -54,7 +60,7 @@ class Setting:
 
     def coefficients(self, name: str, treatment: Treatment) -> tuple[float, ...]:
         """One coefficient per expert for a tensor of the backbone."""
-        num_experts = len(self.experts)
+        num_experts = len(self.merged)
         if treatment.mean:
             return (1.0 / num_experts,) * num_experts
         return tuple(
@@ -65,7 +71,7 @@ class Setting:
                 num_experts,
                 expert.modality,
             )
-            for expert in self.experts
+            for expert in self.merged
         )
 
     def dtype(self, stored: torch.dtype) -> torch.dtype:
@@ -89,12 +95,12 @@ class Setting:
         if treatment.method is None:
             return ()
         scale = _linear_scale(treatment, self.coefficients(name, treatment))
-        if scale is None or not all(map(self.on_base, self.experts)):
+        if scale is None or not all(map(self.on_base, self.merged)):
             return None
-        factors = [expert.text.factors.get(name) for expert in self.experts]
+        factors = [expert.text.factors.get(name) for expert in self.merged]
         if any(
             factor is None and name in expert.text.weights.origins and not _untouched(expert, name)
-            for factor, expert in zip(factors, self.experts, strict=True)
+            for factor, expert in zip(factors, self.merged, strict=True)
         ):
             return None
         weights = self.coefficients(name, treatment)
