@@ -41,7 +41,8 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
     Every medium is preprocessed by itself, so a batch holds exactly what its samples hold alone.
     Options given flat go to the tokenizer (text is padded on the left by default), except
     `sampling_rate` (of sounds given as arrays) and `num_frames`, `fps`, `do_sample_frames`;
-    `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach each part.
+    `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach each part, and
+    `points_kwargs` (`normalize`: into the unit sphere) point clouds.
     """
 
     get_attributes = SubProcessors()
