@@ -17,6 +17,7 @@ from omnicompose.commands.listing import (
     zoo_list,
     zoo_path,
 )
+from omnicompose.commands.tuning import tune
 
 COMMANDS = (
     quickstart,
@@ -24,6 +25,7 @@ COMMANDS = (
     inspect,
     plan,
     compose,
+    tune,
     merge,
     verify,
     ask,

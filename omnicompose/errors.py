@@ -39,3 +39,7 @@ class EvaluationError(OmniComposeError):
 
 class TrainingError(OmniComposeError):
     """A training configuration or record cannot be used."""
+
+
+class TuningError(OmniComposeError):
+    """A search for coefficients cannot run as asked for."""

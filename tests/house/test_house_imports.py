@@ -39,8 +39,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "ask": ("media", "replier"),
     "shelf": ("errors",),
     "interference": ("composer", "evaluation"),
+    "tuning": ("composer", "evaluation"),
     "quickstart": ("merger", "evaluation", "ask", "shelf"),
-    "commands": ("quickstart", "interference", "training", "verification", "zoo.train"),
+    "commands": ("quickstart", "tuning", "interference", "training", "verification", "zoo.train"),
     "cli": ("commands",),
     "main": ("cli",),
 }

@@ -124,6 +124,8 @@ class Thresholds:
             return statistics
         if stage == "sample":
             return self._settle_sample(statistics)
+        if stage not in ("between", "lower"):
+            return statistics
         found = [self._find(i, statistics) for i in range(len(self.experts))]
         kept = {
             key: value

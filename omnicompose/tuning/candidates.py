@@ -1,0 +1,75 @@
+"""Coefficients as a point to search for: per expert, or per expert and depth."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice, product
+
+from omnicompose.errors import TuningError
+from omnicompose.recipe_values import Weight
+from omnicompose.tuning.options import TuneOptions
+
+Point = tuple[float, ...]
+Score = Callable[[Point], float]
+"""The objective at a point; less is better."""
+GRID = (1.0, 0.5, 2.0, 0.0, 1.5)
+"""Multiples of 1/N, the nearest to 1/N first."""
+SPREAD = 0.5
+"""Standard deviation of the first candidates of CMA-ES, in multiples of 1/N."""
+DIGITS = 4
+
+
+def start(num_experts: int, knots: int) -> Point:
+    """1/N for every expert at every depth."""
+    return (1.0 / num_experts,) * (num_experts * knots)
+
+
+def weights_of(point: Point, experts: Sequence[str], knots: int) -> Mapping[str, Weight]:
+    """The coefficients that a recipe takes: numbers, or lists over the depth of the backbone."""
+    rows = [point[i * knots : (i + 1) * knots] for i in range(len(experts))]
+    return {
+        expert: row[0] if knots == 1 else row for expert, row in zip(experts, rows, strict=True)
+    }
+
+
+def search(score: Score, num_experts: int, options: TuneOptions) -> Iterator[tuple[Point, float]]:
+    """Try 1/N and then candidates, with their scores, `options.evaluations` in all.
+
+    Raises:
+        TuningError: CMA-ES is asked for and the package `cma` is not there.
+    """
+    origin = start(num_experts, options.knots)
+    yield origin, score(origin)
+    if options.search == "grid":
+        yield from _grid(score, origin, options)
+    else:
+        yield from _cma(score, origin, options)
+
+
+def _grid(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
+    """Combinations of multiples of 1/N, those with many experts left at 1/N first."""
+    places = product(range(len(GRID)), repeat=len(origin))
+    near_first = sorted(places, key=lambda place: (sum(map(bool, place)), max(place)))
+    for place in islice(near_first, 1, options.evaluations):
+        point = tuple(round(GRID[i] * x, DIGITS) for i, x in zip(place, origin, strict=True))
+        yield point, score(point)
+
+
+def _cma(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
+    try:
+        from cma import CMAEvolutionStrategy
+    except ImportError as error:
+        raise TuningError(
+            "--search cma: the package cma is not installed. Install omnicompose[tune], or take "
+            "--search grid."
+        ) from error
+    spread = SPREAD * origin[0]
+    settings = {"seed": options.seed + 1, "verbose": -9}  # cma takes 0 for a clock
+    strategy = CMAEvolutionStrategy(list(origin), spread, settings)
+    left = options.evaluations - 1
+    while left and not strategy.stop():
+        asked = [tuple(round(float(x), DIGITS) for x in point) for point in strategy.ask()]
+        asked = asked[:left]
+        scores = [score(point) for point in asked]
+        yield from zip(asked, scores, strict=True)
+        left -= len(asked)
+        if len(asked) == strategy.popsize:
+            strategy.tell([list(point) for point in asked], scores)
