@@ -149,5 +149,13 @@ def test_results_in_lmms_evals_files(tmp_path: Path) -> None:
     assert 0 <= found["results"][name]["accuracy,none"] <= 1
     lines = [json.loads(line) for line in samples[0].read_text().splitlines()]
     assert [line["doc_id"] for line in lines] == list(range(12))
-    assert {"target", "filtered_resps", "doc_hash", "accuracy"} <= lines[0].keys()
+    assert list(lines[0]) == [
+        "doc_id",
+        "target",
+        "filtered_resps",
+        "token_counts",
+        "doc_hash",
+        "accuracy",
+        "input",
+    ]
     assert len(samples) == 2

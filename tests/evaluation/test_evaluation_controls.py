@@ -12,6 +12,7 @@ from evaluation_media import put, put_clip, put_points
 from PIL import Image
 
 from omnicompose.errors import EvaluationError
+from omnicompose.evaluation import write_report
 from omnicompose.evaluation.answerer import Prompt
 from omnicompose.evaluation.controls import derangement, prepare_media
 from omnicompose.evaluation.derived import blank, opened
@@ -210,6 +211,8 @@ def test_rotations_are_averaged_and_their_agreement_is_told(tmp_path: Path) -> N
     knows = run(tmp_path / "a", FakeAnswerer(answer=knows_words), Lettered(), rotations=4)
     (row,) = knows.tasks["fake/common"].rows
     assert (row.n, row.accuracy.value, row.consistency) == (12, 1.0, 1.0)
+    page = write_report(tmp_path / "a").read_text(encoding="utf-8")
+    assert "right in all of them: 100.0 %" in page
     always = FakeAnswerer(answer=lambda prompt: "A")
     (row,) = run(tmp_path / "b", always, Lettered(), rotations=4).tasks["fake/common"].rows
     assert (row.n, row.accuracy.value, row.consistency) == (12, 0.25, 0.0)

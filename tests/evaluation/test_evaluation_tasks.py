@@ -67,6 +67,19 @@ def test_a_silent_model_scores_nothing(name: str, tmp_path: Path) -> None:
     assert official == (TASKS[name].spec.official is not None)
 
 
+def test_a_random_letter_is_at_chance_on_every_task_that_ships(tmp_path: Path) -> None:
+    options = EvaluationOptions(out_dir=tmp_path, limit=150)
+    tasks = [TASKS[name] for name in GROUPS]
+    results = ask(FakeAnswerer(), tasks, options, (Path("random"), Share()))
+    assert results is not None
+    for name in GROUPS:
+        for row in results.tasks[name].rows:
+            assert row.accuracy.low is not None
+            assert row.accuracy.high is not None
+            width = row.accuracy.high - row.accuracy.low  # 95 % of one row, seven rows here
+            assert row.accuracy.low - width / 2 <= 0.25 <= row.accuracy.high + width / 2, name
+
+
 def test_unknown_tasks_are_refused_with_near_names() -> None:
     with pytest.raises(EvaluationError, match=r"'zoo/mcup' is no task\. Did you mean 'zoo/mcub'"):
         find_tasks(["zoo/mcup"])

@@ -46,6 +46,8 @@ def _results(results: Results) -> dict[str, object]:
     run = results.run
     return {
         "results": {name: _metrics(name, row) for name, row in rows.items()},
+        "group_subtasks": {name: [] for name in rows},
+        "higher_is_better": {name: {"accuracy": True} for name in rows},
         "configs": {name: {"task": name} for name in rows},
         "versions": {
             _name(task, row): result.version
@@ -87,17 +89,16 @@ def _ways(lines: list[Line]) -> dict[str, list[Line]]:
 
 
 def _sample(doc_id: int, line: Line) -> dict[str, object]:
+    """One line as lmms-eval 0.7 writes it, field by field."""
     said = line.reply if line.reply is not None else line.answer
     return {
         "doc_id": doc_id,
-        "doc": {"id": line.id, "question": line.question, "choices": line.choices},
         "target": line.target,
-        "arguments": [line.question],
-        "resps": [[said]],
-        "filtered_resps": [line.answer],
+        "filtered_resps": said or "",
+        "token_counts": [None],
         "doc_hash": line.key,
-        "prompt_hash": line.prompt_sha256,
-        "accuracy": line.correct,
+        "accuracy": {"overall": line.correct, "id": line.id, "answer": line.answer},
+        "input": line.question,
     }
 
 
