@@ -197,10 +197,3 @@ def test_an_unknown_architecture_is_refused_with_those_known(tiny: Path, tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["MysteryModel"]}))
     with pytest.raises(SourceError, match="'MysteryModel' is not one that can be composed yet"):
         plan_of(tiny, f"experts: {{image: {{source: {folder}}}}}\n")
-
-
-def test_what_is_not_built_yet_is_refused_by_name(tiny: Path) -> None:
-    with pytest.raises(PlanError, match="modality: emr is not available yet"):
-        plan_of(tiny, EXPERTS + "modality: emr\n")
-    with pytest.raises(PlanError, match="corrections cannot be truncated yet"):
-        plan_of(tiny, EXPERTS + "modality: exact\nstreams: {rank: 2}\n")
