@@ -29,7 +29,8 @@ ORIGINALS: dict[str, str] = {
     "QWenLMHeadModel": "Qwen2AudioForConditionalGeneration",
 }
 """Classes of code that comes with a checkpoint, and the class of transformers that replaces it."""
-OTHER_BACKBONE = "its language model is no decoder that this package can host"
+Q_FORMER_MODELS = "its Q-Former feeds OPT or T5, language models that are not mapped here"
+CODEBOOK = "it reads or writes pictures as tokens of a codebook, which its head has to know"
 
 REFUSED: dict[str, str] = {
     "MllamaForConditionalGeneration": CROSS_ATTENTION,
@@ -46,9 +47,9 @@ REFUSED: dict[str, str] = {
     "Gemma4ForConditionalGeneration": BIDIRECTIONAL,
     "VoxtralForConditionalGeneration": MISTRAL_COMMON,
     "VoxtralRealtimeForConditionalGeneration": MISTRAL_COMMON,
-    "Blip2ForConditionalGeneration": OTHER_BACKBONE,
-    "InstructBlipForConditionalGeneration": OTHER_BACKBONE,
-    "Emu3ForConditionalGeneration": OTHER_BACKBONE,
-    "JanusForConditionalGeneration": OTHER_BACKBONE,
+    "Blip2ForConditionalGeneration": Q_FORMER_MODELS,
+    "InstructBlipForConditionalGeneration": Q_FORMER_MODELS,
+    "Emu3ForConditionalGeneration": CODEBOOK,
+    "JanusForConditionalGeneration": CODEBOOK,
 }
 """Class name to why."""
