@@ -162,7 +162,7 @@ def test_recipe_is_read_only_and_returns_from_its_json(tmp_path: Path) -> None:
         ),
         (
             ONE_EXPERT + "text: {zzz: 1}",
-            ["5: unknown key 'zzz' in text; known keys: method, parameters, profile."],
+            ["5: unknown key 'zzz' in text; known keys: method, parameters, profile, then."],
         ),
         (
             ONE_EXPERT + "  imge:\n    source: zoo:x",
