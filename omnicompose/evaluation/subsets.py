@@ -92,7 +92,8 @@ def subsets_of(sample: Sample, names: Sequence[str]) -> list[Subset]:
 def view(sample: Sample, subset: Subset) -> Content:
     """The user turn with only `subset` given: media and texts in their order.
 
-    Texts that follow one another become one.
+    Texts that follow one another become one. Space alone between media goes: the chat template
+    sets media apart in its own way, and a text without words is no text to it.
     """
     content: list[Medium | str] = []
     for part in _parts(sample, subset):
@@ -100,7 +101,7 @@ def view(sample: Sample, subset: Subset) -> Content:
             content[-1] += part
         else:
             content.append(part)
-    return tuple(content)
+    return tuple(part for part in content if not isinstance(part, str) or part.strip())
 
 
 def _parts(sample: Sample, subset: Subset) -> Iterator[Medium | str]:

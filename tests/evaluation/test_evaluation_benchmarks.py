@@ -19,11 +19,11 @@ from omnicompose.evaluation.tasks import find_tasks
 from omnicompose.evaluation.tasks.files import FileTask
 
 GOLDEN = {
-    "mcub3/image-audio-video": ("image+audio+video", "A", 4, 2, "554cc70228f6"),
-    "mcub3/audio-video-pointcloud": ("audio+video+point", "A", 4, 2, "7658e48fbebc"),
-    "mcub3/image-audio-pointcloud": ("image+audio+point", "A", 4, 2, "0cd12192ff1a"),
-    "mcub3/image-video-pointcloud": ("image+video+point", "A", 4, 2, "845c49b256eb"),
-    "mcub4": ("image+audio+video+point", "A", 4, 2, "25af96c6a9c0"),
+    "mcub3/image-audio-video": ("image+audio+video", "A", 4, 2, "5cb2084214ca"),
+    "mcub3/audio-video-pointcloud": ("audio+video+point", "A", 4, 2, "dec61bc5cfb6"),
+    "mcub3/image-audio-pointcloud": ("image+audio+point", "A", 4, 2, "4db279b97cb2"),
+    "mcub3/image-video-pointcloud": ("image+video+point", "A", 4, 2, "706c23fc2e81"),
+    "mcub4": ("image+audio+video+point", "A", 4, 2, "4c442c6a5e23"),
     "avqa": ("audio+video", "B", 4, 2, "b3c035c9419e"),
     "music-avqa": ("audio+video", "A", 2, 2, "8016a8885a36"),
     "modelnet40": ("point", "airplane", 40, 2, "d2c0d3f23417"),

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluation_folders import FOLDERS, write_folders
 from evaluation_tiny import write_tiny
 
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation import TASKS, EvaluationOptions, evaluate
 from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
 from omnicompose.evaluation.composite import Composite
+from omnicompose.evaluation.controls import prepare_media
 from omnicompose.evaluation.loading import folder_digest, load_composite
 from omnicompose.evaluation.sample import Medium, Sample
 from omnicompose.evaluation.subsets import Content, Subset, subsets_of, view
+from omnicompose.evaluation.tasks import find_tasks
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +164,19 @@ def test_the_digest_is_of_the_content_not_of_the_path(folder: Path, tmp_path: Pa
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"config\.json is missing"):
         load_composite(tmp_path, "cpu", "auto")
+
+
+def test_published_benchmarks_are_asked_as_any_user_would(
+    composite: Composite, tmp_path: Path
+) -> None:
+    data = write_folders(tmp_path / "data")
+    with_points = ("pointcloud", "mcub4", "modelnet40", "objaverse")  # this composite has none
+    names = [name for name in FOLDERS if not any(word in name for word in with_points)]
+    for task in find_tasks(names, data):
+        chosen = task.samples(tmp_path, None)[:1]
+        ready = prepare_media(chosen, ("all",), tmp_path / "media", 0)
+        contents = [
+            view(sample, subset) for sample in ready for subset in subsets_of(sample, ["subsets"])
+        ]
+        for outcome in composite.prepare(make_prompts(composite, contents)):
+            assert isinstance(outcome, Prepared), (task.spec.name, outcome)

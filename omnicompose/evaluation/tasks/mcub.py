@@ -52,8 +52,8 @@ def mcub_spec(
         location=location,
         licence=licence,
         cluster_field=cluster_field,
-        # The human turn of the file as it stands; a tag becomes its medium, and goes with the rest
-        # of its line when the medium is taken away.
+        # The human turn of the file; a tag becomes its medium, and goes with the rest of its line
+        # when the medium is taken away. What stands between two media is the chat template's.
         prompt="<image>\n<audio>\n...QUESTION\nA. ...\nB. ...\nC. ...\nD. ...",
         chance=0.25,
         official="first_character",
