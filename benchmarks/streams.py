@@ -3,7 +3,7 @@
     python benchmarks/streams.py [--device cuda --dtype bfloat16] [--num-layers 16] [--repeats 3]
 
 A random Llama of about 0.55 billion parameters, three modalities with 600 + 32 + 1,000 tokens and
-100 text tokens; four streams. Compared in one run, interleaved, by median:
+100 text tokens; four streams. Compared in one run, interleaved, by median of each round's ratio:
 
 plain         the backbone without streams
 factored      experts of rank 128: each correction has rank 128 + 3 x 128
@@ -132,8 +132,16 @@ def decode(contender: Contender, cache: DynamicCache) -> None:
     cache.crop(-NUM_DECODED)
 
 
-def time_interleaved(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each action; all of them once per round, so that load hits all alike."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds of one action, and its share of the first action's in the same round; medians."""
+
+    seconds: float
+    ratio: float
+
+
+def time_interleaved(actions: Sequence[Callable[[], object]], repeats: int) -> list[Timing]:
+    """Time all actions once per round, so that other load on the machine hits all alike."""
     seconds: list[list[float]] = [[] for _ in actions]
     for round_number in range(repeats + 1):
         for place, action in enumerate(actions):
@@ -143,7 +151,13 @@ def time_interleaved(actions: Sequence[Callable[[], object]], repeats: int) -> l
                 torch.cuda.synchronize()
             if round_number:  # The first round warms up.
                 seconds[place].append(time.perf_counter() - start)
-    return [statistics.median(times) for times in seconds]
+    return [
+        Timing(
+            seconds=statistics.median(times),
+            ratio=statistics.median(t / first for t, first in zip(times, seconds[0], strict=True)),
+        )
+        for times in seconds
+    ]
 
 
 def predicted_ratio(config: LlamaConfig, rank: int) -> float:
@@ -194,8 +208,8 @@ def run(options: argparse.Namespace) -> dict[str, float]:
 
 def report(
     contenders: Sequence[Contender],
-    prefills: Sequence[float],
-    decodes: Sequence[float],
+    prefills: Sequence[Timing],
+    decodes: Sequence[Timing],
     config: LlamaConfig,
 ) -> dict[str, float]:
     """Print the table; return the figures of the last line."""
@@ -203,20 +217,20 @@ def report(
     print(f"Llama of {num_parameters / 1e9:.2f}e9 parameters, roles {', '.join(LINEAR_ROLES)}")
     print(f"{'':24}{'prefill s':>11}{'/ plain':>9}{'decode s':>11}{'/ plain':>9}{'streams GB':>12}")
     for contender, first, step in zip(contenders, prefills, decodes, strict=True):
-        step_s = step / NUM_DECODED
-        ratios = f"{first:11.3f}{first / prefills[0]:9.3f}{step_s:11.4f}{step / decodes[0]:9.3f}"
+        step_s = step.seconds / NUM_DECODED
+        ratios = f"{first.seconds:11.3f}{first.ratio:9.3f}{step_s:11.4f}{step.ratio:9.3f}"
         print(f"{contender.name:24}{ratios}{contender.stream_bytes / 1e9:12.2f}")
     predicted = predicted_ratio(config, EXPERT_RANK * (1 + len(TOKENS)))
-    factored = prefills[1] / prefills[0]
+    factored = prefills[1].ratio
     print(f"FLOPs predict {predicted:.3f} for factored streams; limits 1.02, 1.10, 1.10, 1.8")
     return {
-        "decode_ratio": max(decodes[1], decodes[2]) / decodes[0],
-        "prefill_dense_ratio": prefills[2] / prefills[0],
+        "decode_ratio": max(decodes[1].ratio, decodes[2].ratio),
+        "prefill_dense_ratio": prefills[2].ratio,
         "prefill_factored_ratio": factored / predicted,
-        "all_branches_speedup": prefills[4] / prefills[2],
+        "all_branches_speedup": prefills[4].seconds / prefills[2].seconds,
         "prefill_factored_over_plain": factored,
         "prefill_factored_predicted": predicted,
-        "all_branches_factored_speedup": prefills[3] / prefills[1],
+        "all_branches_factored_speedup": prefills[3].seconds / prefills[1].seconds,
         "factored_stream_bytes": contenders[1].stream_bytes,
         "dense_stream_bytes": contenders[2].stream_bytes,
     }

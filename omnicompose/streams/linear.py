@@ -55,8 +55,12 @@ class DecoupledLinear(nn.Linear):
             output = output + self.streams[TEXT](flat).to(output.dtype)
         else:
             output = self._routed(flat, routing)
-        return output.view(*input.shape[:-1], self.out_features)
+        shaped: torch.Tensor = output.view(*input.shape[:-1], self.out_features)
+        return shaped
 
+    # Which tokens go where differs from prompt to prompt: tracing it would compile every prefill
+    # anew. Steps without media never come here and are compiled whole.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _routed(self, flat: torch.Tensor, routing: Routing) -> torch.Tensor:
         check_tokens(flat.shape[0], routing)
         routing = routing.on(flat.device)

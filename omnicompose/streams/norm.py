@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from omnicompose.streams.linear import check_tokens
-from omnicompose.streams.routing import RoutingSlot
+from omnicompose.streams.routing import Routing, RoutingSlot
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -50,7 +50,13 @@ class _Route:
         routing = self.slot.routing
         if routing is None:
             return None
-        (hidden,) = inputs
+        routed: torch.Tensor = self._routed(norm, inputs[0], output, routing)
+        return routed
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as in decoupled linear layers
+    def _routed(
+        self, norm: nn.Module, hidden: torch.Tensor, output: torch.Tensor, routing: Routing
+    ) -> torch.Tensor:
         check_tokens(hidden.shape[0] * hidden.shape[1], routing)
         routing = routing.on(hidden.device)
         flat, result = hidden.flatten(0, 1), output.flatten(0, 1).clone()

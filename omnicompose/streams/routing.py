@@ -100,6 +100,8 @@ class Routing:
         return self._outside[key]
 
 
+# Not compiled: the sizes of what it returns depend on the values of what it is given.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def make_routing(
     mm_token_type_ids: torch.Tensor, adopting: torch.Tensor | None = None
 ) -> Routing | None:
