@@ -76,9 +76,7 @@ def test_code_that_comes_with_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 def test_an_unknown_family_says_how_to_add_one(tmp_path: Path) -> None:
     write(tmp_path, {"architectures": ["NovelForConditionalGeneration"]})
-    with pytest.raises(
-        SourceError, match=r"one entry in omnicompose/families/entries\.py and"
-    ):
+    with pytest.raises(SourceError, match=r"one entry in omnicompose/families/entries\.py and"):
         open_checkpoint("x", tmp_path)
 
 
