@@ -80,11 +80,13 @@ _ALL: tuple[Method, ...] = (
     ArceeFusion(),
     LayerSwap(),
     Passthrough(),
-    ModelComposeFactors(),
 )
 
 METHODS: dict[str, Method] = {method.spec.name: method for method in _ALL}
 """Name -> method, in the order in which they are listed."""
+
+REPRODUCTIONS: dict[str, Method] = {ModelComposeFactors.spec.name: ModelComposeFactors()}
+"""What published code computes and no method should: to be had by name, and not listed."""
 
 
 def method_named(name: str) -> Method:
@@ -93,8 +95,8 @@ def method_named(name: str) -> Method:
     Raises:
         RecipeError: if there is none; names the nearest ones.
     """
-    if name in METHODS:
-        return METHODS[name]
+    if name in METHODS or name in REPRODUCTIONS:
+        return METHODS.get(name) or REPRODUCTIONS[name]
     raise RecipeError(
         f"method: found {name!r}, expected one of the {len(METHODS)} known methods. "
         f"{_nearest(name, METHODS)}`omnicompose methods` lists them all."

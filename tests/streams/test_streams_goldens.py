@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from omnicompose.errors import MergeError
 from omnicompose.merging.method import LowRank, MergeContext, TensorGroup
-from omnicompose.merging.registry import METHODS, check_parameters
+from omnicompose.merging.registry import REPRODUCTIONS, check_parameters
 from omnicompose.streams import LINEAR_ROLES, DecoupledLinear, StreamSpec, decouple, make_routing
 
 FOLDER = Path(__file__).parents[1] / "goldens" / "streams"
@@ -30,7 +31,7 @@ NAMES = {"vision": "image", "audio": "audio", "video": "video", "point": "point"
 TYPES = {"vision": 1, "video": 2, "audio": 3, "point": 4}
 SENTINELS = {-200: "vision", -203: "audio", -204: "video", -205: "point"}
 RANK, SCALE = INDEX["lora_r"], INDEX["lora_alpha"] / INDEX["lora_r"]
-FACTORWISE = METHODS["modelcompose_factors"]
+FACTORWISE = REPRODUCTIONS["modelcompose_factors"]
 TOLERANCE = {"rtol": INDEX["tolerance"], "atol": INDEX["tolerance"]}
 LINEAR = [
     f"layers.{layer}.{'mlp' if role.startswith(('gate', 'up', 'down')) else 'self_attn'}.{role}"
@@ -223,3 +224,17 @@ def test_merging_factors_is_not_merging_experts(tensors):
     mean = sum(SCALE * up @ down for down, up in found) / len(found)
     published = text_weights(tensors, model)[path] - tensors["base"][f"model.{path}.weight"]
     assert float((published - mean).norm() / mean.norm()) > 0.5
+
+
+def test_factors_of_experts_without_any_are_refused():
+    group = TensorGroup(
+        name="model.layers.0.mlp.up_proj.weight",
+        shape=(2, 2),
+        base=torch.zeros(2, 2),
+        experts=(torch.ones(2, 2),),
+        expert_names=("one",),
+        weights=(1.0,),
+    )
+    context = MergeContext(parameters=check_parameters("modelcompose_factors", {}))
+    with pytest.raises(MergeError, match="merges the factors of LoRA experts of one rank"):
+        FACTORWISE.merge(group, context)
