@@ -89,7 +89,7 @@ def test_what_is_built_is_a_task(built: tuple[Path, Leakage, float], tmp_path: P
     assert samples[0].can_rotate
     assert samples[0].modalities == ("image", "audio", "video")
     options = EvaluationOptions(out_dir=tmp_path, limit=40, modalities=("all", "captions"))
-    results = ask(FakeAnswerer(), [task], options, (Path("x"), Share()))
+    results = ask(FakeAnswerer(), [task], options, (tmp_path, Share()))
     assert results is not None
     row = results.tasks["mcub-built"].rows[0]
     assert (row.n, row.errors) == (40, 0)

@@ -62,7 +62,7 @@ def test_compare_prints_every_pair(folders: Path) -> None:
 
 def test_other_media_under_the_same_ids_are_not_compared(folders: Path, tmp_path: Path) -> None:
     options = EvaluationOptions(out_dir=tmp_path, modalities=("swapped",), seed=7)
-    assert ask(FakeAnswerer(), [FakeTask(num=40)], options, (Path("x"), Share())) is not None
+    assert ask(FakeAnswerer(), [FakeTask(num=40)], options, (tmp_path, Share())) is not None
     refused = RUNNER.invoke(app, ["compare", str(folders / "a"), str(tmp_path)])
     assert refused.exit_code == 2
     assert "different prompts or media" in refused.output
@@ -122,8 +122,8 @@ def test_questions_are_made_on_the_command_line(tmp_path: Path) -> None:
 
 def test_only_the_ids_that_are_named_are_asked(tmp_path: Path) -> None:
     options = EvaluationOptions(out_dir=tmp_path, ids=("q0002", "q0005"))
-    results = ask(FakeAnswerer(), [FakeTask()], options, (Path("x"), Share()))
+    results = ask(FakeAnswerer(), [FakeTask()], options, (tmp_path, Share()))
     assert results is not None
     assert results.tasks["fake/common"].questions == 2
     with pytest.raises(EvaluationError, match="1 ids are not the task's, the first is 'q9999'"):
-        ask(FakeAnswerer(), [FakeTask()], replace(options, ids=("q9999",)), (Path("x"), Share()))
+        ask(FakeAnswerer(), [FakeTask()], replace(options, ids=("q9999",)), (tmp_path, Share()))

@@ -55,8 +55,8 @@ def test_too_few_different_media_cannot_be_swapped() -> None:
     assert derangement([], [], 0) == []
 
 
-def test_labels_of_controls() -> None:
-    sample = FakeTask(num=1).samples(Path("x"), None)[0]
+def test_labels_of_controls(tmp_path: Path) -> None:
+    sample = FakeTask(num=1).samples(tmp_path, None)[0]
     assert [s.label for s in subsets_of(sample, parse_modalities("swapped,blank"))] == [
         "swapped:image",
         "swapped:audio",

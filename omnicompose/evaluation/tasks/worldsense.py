@@ -47,7 +47,7 @@ TASK = FileTask(
         location="honglyhly/WorldSense on the hub: worldsense_qa.json and videos",
         licence="CC BY-NC 4.0, as others report: read the terms at the location",
         cluster_field="clip",
-        # The wording that both big harnesses use, byte for byte.
+        # The wording of lmms-eval, but for one capital letter and the line breaks.
         prompt="CLIP SOUND " + OPENING + "QUESTION\nA. ...\nB. ...\nC. ...\nD. ...\n",
         chance=0.25,
         official="first_capital",
