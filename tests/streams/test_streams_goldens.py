@@ -186,7 +186,7 @@ def forms():
             yield name, "factored"
 
 
-@pytest.mark.parametrize(("name", "form"), forms())
+@pytest.mark.parametrize(("name", "form"), list(forms()))
 @torch.no_grad()
 def test_logits_and_greedy_tokens_of_the_reference(tensors, name, form):
     model = MODELS[name]
