@@ -35,12 +35,10 @@ from omnicompose.merging.method import (
     TensorGroup,
 )
 from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
+from omnicompose.merging.reading import Reader
 from omnicompose.merging.statistics import Statistics, TiledSum
 from omnicompose.merging.workspace import Workspace
 from omnicompose.tensors.low_rank import thin
-
-MEAN_BLOCK_ELEMENTS = 1 << 16
-"""Rows are averaged in blocks of this size whatever the tiles, so that tiles change no byte."""
 
 
 class Evaluator:
@@ -59,7 +57,8 @@ class Evaluator:
         self._tile_elements = tile_elements
         self._allow_nonfinite = allow_nonfinite
         self._device = device
-        self._looks_at_operands = self._trusts_operands = False
+        self._reader = Reader(workspace, tile_elements, device)
+        self._trusts_operands = False
         self._known: Mapping[int, Statistics] = {}
         self._statistics: dict[int, Statistics] = {}
         self._mean_rows: dict[int, torch.Tensor] = {}
@@ -100,7 +99,7 @@ class Evaluator:
         method: ObservingMethod = merge.method  # type: ignore[assignment]  # survey_of vouches
         context, size = context_of(merge, earlier), merge.output.num_elements
         most_collected = int(survey_of(merge).collects * size)
-        self._looks_at_operands = not (self._allow_nonfinite or self._trusts_operands)
+        self._reader.looks = not (self._allow_nonfinite or self._trusts_operands)
         total = TiledSum(most_collected)
         step = size if needs_whole(merge) else self._tile_elements
         for start, count in tiles_of_pass(merge, observe_pass, step):
@@ -112,7 +111,7 @@ class Evaluator:
     def values(self, job: Job, start: int, count: int) -> torch.Tensor:
         """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""
         self._workspace.reset()
-        self._looks_at_operands = not (self._allow_nonfinite or self._trusts_operands)
+        self._reader.looks = not (self._allow_nonfinite or self._trusts_operands)
         values = self._node(job, start, count)
         if not self._allow_nonfinite and not all_finite(values):
             self._refuse(job, start, count)
@@ -120,14 +119,14 @@ class Evaluator:
 
     def _refuse(self, job: Job, start: int, count: int) -> NoReturn:
         """Compute once more with an eye on the operands, so that the one at fault is named."""
-        self._looks_at_operands = True
+        self._reader.looks = True
         self._workspace.reset()
         refuse_nonfinite(self._node(job, start, count), job.output, _origin(job), start)
 
     def _node(self, node: Node, start: int, count: int) -> torch.Tensor:
         match node:
             case TensorRef():
-                return self._read(node, start, count)
+                return self._reader.read(node, start, count)
             case Merge():
                 return self._merged(node, start, count)
             case Part():
@@ -142,33 +141,6 @@ class Evaluator:
                 return self._derived(node, start, count)
             case Fill() | Copy():
                 raise AssertionError("filled by _rows; copies are not computed")
-
-    def _read(self, ref: TensorRef, start: int, count: int) -> torch.Tensor:
-        """Read by tiles, so that a whole tensor is never held in its stored dtype too."""
-        info = ref.info
-        values = self._workspace.take(torch.float32, count)
-        direct = info.dtype == torch.float32 and self._device.type == "cpu"
-        step = min(self._tile_elements, count)
-        if direct and step == count:
-            ref.source.read_into(ref.name, ref.start + start, values)
-            self._look_at(values, ref, start)
-            return values
-        # One buffer for all operands: it stays in the cache from the read to the conversion.
-        mark = self._workspace.mark()
-        stored = None if direct else self._workspace.take(info.dtype, step, on_host=True)
-        for position in range(0, count, max(step, 1)):
-            part = values[position : position + step]
-            piece = part if stored is None else stored[: part.numel()]
-            ref.source.read_into(ref.name, ref.start + start + position, piece)
-            if stored is not None:
-                part.copy_(piece)
-            self._look_at(part, ref, start + position)
-        self._workspace.rewind(mark)
-        return values
-
-    def _look_at(self, values: torch.Tensor, ref: TensorRef, start: int) -> None:
-        if self._looks_at_operands and not all_finite(values):
-            refuse_nonfinite(values, ref.info, _where(ref), start)
 
     def _merged(self, merge: Merge, start: int, count: int) -> torch.Tensor:
         group = self._group(merge, start, count)
@@ -271,27 +243,16 @@ class Evaluator:
             return
         row = self._mean_rows.get(id(fill))
         if row is None:
-            row = self._mean_rows[id(fill)] = self._mean_row(fill.mean_of, width)
+            row = self._mean_rows[id(fill)] = self._reader.mean_row(fill.mean_of, width)
         columns = torch.arange(start, start + target.numel(), device=row.device) % width
         target.copy_(row[columns])
-
-    def _mean_row(self, ref: TensorRef, width: int) -> torch.Tensor:
-        rows = ref.info.shape[0]
-        step = max(1, MEAN_BLOCK_ELEMENTS // max(width, 1))
-        total = torch.zeros(width, dtype=torch.float64, device=self._device)
-        for row in range(0, rows, step):
-            mark, taken = self._workspace.mark(), min(step, rows - row)
-            block = self._read(ref, row * width, taken * width).view(taken, width)
-            total += block.sum(dim=0, dtype=torch.float64)
-            self._workspace.rewind(mark)
-        return (total / max(rows, 1)).to(torch.float32)
 
     def _factors(self, job: Factors) -> torch.Tensor:
         values = self._workspace.take(torch.float32, job.output.num_elements)
         target, first = values.view(job.output.shape), 0
         for piece in job.pieces:
             mark, info = self._workspace.mark(), piece.tensor.info
-            factor = self._read(piece.tensor, 0, info.num_elements).view(info.shape)
+            factor = self._reader.read(piece.tensor, 0, info.num_elements).view(info.shape)
             rank = info.shape[job.axis]
             torch.mul(factor, piece.scale, out=target.narrow(job.axis, first, rank))
             first += rank
@@ -310,11 +271,6 @@ def _carries(job: Job) -> bool:
     # Asking a protocol with isinstance takes longer than merging a small tensor.
     carries: Carries | None = getattr(job.method, "carries", None)
     return carries is not None and carries(job.weights, job.parameters)
-
-
-def _where(ref: TensorRef) -> str:
-    place = ref.source.byte_range(ref.name)
-    return ref.source.label if place is None else str(place.path)
 
 
 def _origin(job: Job) -> str:

@@ -106,11 +106,11 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         Raises:
             ModelInputError: the model lacks the modality.
         """
-        media_by_modality({modality: media}, self.config.modalities)
-        return [embedding for embedding, _ in self._encode(modality, media)]
+        return [embedding for embedding, _ in self.embed_each(modality, media)]
 
-    def _encode(self, modality: str, media: Media) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Embeddings `[T, D]` and places `[4, T]` of each medium."""
+    def embed_each(self, modality: str, media: Media) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """As `get_media_features`, each medium's embeddings `[T, D]` with their places `[4, T]`."""
+        media_by_modality({modality: media}, self.config.modalities)
         described = self.config.modalities[modality]["encoder"]
         owner = described["config"]["with"] if described["type"] == SHARED else modality
         encoder = getattr(self, f"{owner}_encoder")
@@ -154,7 +154,7 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         ready = media_by_modality(dict(media_embeds or {}), known)
         given = media_by_modality(inputs, known)
         encoded = {
-            name: self._encode(name, media) for name, media in given.items() if name not in ready
+            name: self.embed_each(name, media) for name, media in given.items() if name not in ready
         }
         computed = {name: torch.cat([one for one, _ in found]) for name, found in encoded.items()}
         return EmbeddedMedia(
@@ -269,10 +269,11 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         """The streams that positions of these types visit; None where all use the text weights."""
         if types is None:
             return None
-        if self.config.single_modality_text == "merged":
-            return make_routing(types)
-        known = only_modality(types) if only_modality_ids is None else only_modality_ids
-        return make_routing(types, known)
+        known = None
+        if self.config.single_modality_text != "merged":
+            known = only_modality(types) if only_modality_ids is None else only_modality_ids
+        routing: Routing | None = make_routing(types, known)
+        return routing
 
 
 def _unsplittable(model: nn.Module) -> set[str]:
