@@ -100,8 +100,6 @@ class Routing:
         return self._outside[key]
 
 
-# Not compiled: the sizes of what it returns depend on the values of what it is given.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def make_routing(
     mm_token_type_ids: torch.Tensor, adopting: torch.Tensor | None = None
 ) -> Routing | None:
@@ -117,6 +115,13 @@ def make_routing(
     Raises:
         ModelInputError: a type id that no modality has.
     """
+    routing: Routing | None = _make_routing(mm_token_type_ids, adopting)
+    return routing
+
+
+# Not compiled: the sizes of what it returns depend on the values of what it is given.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _make_routing(mm_token_type_ids: torch.Tensor, adopting: torch.Tensor | None) -> Routing | None:
     types = mm_token_type_ids.detach().cpu()
     by_type = _indices(types)
     adopted: dict[str, torch.Tensor] = {}
