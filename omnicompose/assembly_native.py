@@ -60,6 +60,8 @@ def _describe(setting: Setting, expert: Expert, native: NativeProcessor) -> dict
 def _load(expert: Expert, native: NativeProcessor) -> "ProcessorMixin":
     from transformers import AutoProcessor
 
+    from omnicompose.modeling.voxtral_processing import taking_sounds
+
     try:
         processor = AutoProcessor.from_pretrained(
             native.folder, local_files_only=True, trust_remote_code=False
@@ -76,7 +78,7 @@ def _load(expert: Expert, native: NativeProcessor) -> "ProcessorMixin":
             f"{native.token}. Expected the family's whole processor; add its "
             "preprocessor_config.json and processor_config.json."
         )
-    return processor
+    return taking_sounds(processor)
 
 
 def _named(tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, str]:

@@ -98,11 +98,13 @@ class NativeProcessor:
         folder: where its configuration lies.
         token: attribute of the processor that holds the placeholder's text.
         ids: token ids of the expert that stand for embeddings.
+        packages: what it imports beyond our own dependencies, as pip knows it.
     """
 
     folder: Path
     token: str
     ids: tuple[int, ...]
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ def _processor(checkpoint: Checkpoint, modality: str) -> NativeProcessor | None:
         folder=checkpoint.folder,
         token=native.media[modality].token,
         ids=media_ids(native, modality, checkpoint.config),
+        packages=native.packages,
     )
 
 

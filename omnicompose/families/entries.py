@@ -43,11 +43,15 @@ def _native(
     media: Mapping[str, NativeMedia],
     structure: tuple[str, ...] = (),
     language_model: str = "language_model",
-    note: str = "",
+    packages: tuple[str, ...] = (),
 ) -> Family:
     """A family whose classes are `<name>ForConditionalGeneration` and `<name>Model`."""
     native = NativeModel(
-        base_class=f"{name}Model", media=media, structure=structure, language_model=language_model
+        base_class=f"{name}Model",
+        media=media,
+        structure=structure,
+        language_model=language_model,
+        packages=packages,
     )
     text_config = f"{native.config}.text_config" if native.config else "text_config"
     return Family(
@@ -55,7 +59,6 @@ def _native(
         layouts=layouts,
         text_config=text_config,
         native=native,
-        note=note,
     )
 
 
@@ -149,7 +152,7 @@ VISION_FAMILIES = (
         {"image": IMAGE},
         structure=("<fake_token_around_image>", "<global-img>", "<row_*_col_*>"),
         language_model="text_model",
-        note="its own processor needs the num2words package",
+        packages=("num2words",),
     ),
     _native(
         "Mistral3",
@@ -174,6 +177,12 @@ AUDIO_FAMILIES = (
         (in_memory(*HEARD), wrapped(*HEARD)),
         {"audio": AUDIO},
         structure=("<|sound_bos|>", "<|sound_eos|>"),
+    ),
+    _native(
+        "Voxtral",
+        (in_memory(*HEARD), wrapped(*HEARD)),
+        {"audio": AUDIO},
+        structure=("[BEGIN_AUDIO]",),
     ),
     _native(
         "GraniteSpeech",

@@ -115,6 +115,7 @@ class NativeModel:
         config: dotted path of the family's own configuration inside `config.json`.
         structure: tokens that its prompts put around embeddings; their rows are the expert's.
             `*` stands for any text.
+        packages: what its processor imports beyond our own dependencies, as pip knows it.
     """
 
     base_class: str
@@ -122,6 +123,7 @@ class NativeModel:
     language_model: str = "language_model"
     config: str = ""
     structure: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,4 +36,6 @@ def _how(family: Family) -> str:
     if not family.modalities:
         return "a base, or the backbone of other families"
     how = "its own towers and processor" if family.native else "its tower and connector, rebuilt"
-    return f"{how}; {family.note}" if family.note else how
+    packages = family.native.packages if family.native else ()
+    needs = [f"needs `pip install {' '.join(packages)}`"] if packages else []
+    return "; ".join([how, *needs, *filter(None, [family.note])])

@@ -16,8 +16,9 @@ BIDIRECTIONAL = (
     "its language model attends in both directions inside an image block, which a causal composite "
     "does not do"
 )
-MISTRAL_COMMON = (
-    "its processor takes sounds only through the mistral-common package, which tokenizes by itself"
+STREAMING = (
+    "it adds a sound's embeddings to those of the words it is writing, one per step, instead of "
+    "putting them in the prompt"
 )
 ORIGINALS: dict[str, str] = {
     "LlavaLlamaForCausalLM": "LlavaForConditionalGeneration or LlavaNextForConditionalGeneration",
@@ -45,8 +46,7 @@ REFUSED: dict[str, str] = {
     "Gemma3ForConditionalGeneration": BIDIRECTIONAL,
     "Gemma3nForConditionalGeneration": BIDIRECTIONAL,
     "Gemma4ForConditionalGeneration": BIDIRECTIONAL,
-    "VoxtralForConditionalGeneration": MISTRAL_COMMON,
-    "VoxtralRealtimeForConditionalGeneration": MISTRAL_COMMON,
+    "VoxtralRealtimeForConditionalGeneration": STREAMING,
     "Blip2ForConditionalGeneration": Q_FORMER_MODELS,
     "InstructBlipForConditionalGeneration": Q_FORMER_MODELS,
     "Emu3ForConditionalGeneration": CODEBOOK,

@@ -22,9 +22,12 @@ from transformers.video_utils import VideoMetadata
 from omnicompose.errors import ModelInputError
 from omnicompose.modeling.media_inputs import Medium, Reading, read_medium
 from omnicompose.modeling.preprocessors import SAMPLING_OPTIONS, Options
+from omnicompose.modeling.voxtral_processing import VoxtralSoundProcessor
 from omnicompose.settings import read_settings
 
 DEFAULT_SAMPLE_RATE_HZ = 16000
+OWN_PROCESSORS = {"VoxtralSoundProcessor": VoxtralSoundProcessor}
+"""Processors of ours, in the place of those that do not take media in a prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class NativeDescription:
     """A family's processor for one modality, as JSON.
 
     Attributes:
-        processor_class: its class in transformers.
+        processor_class: its class in transformers, or one of `OWN_PROCESSORS`.
         arguments: what it was made with, its parts left aside.
         parts: its image processor, video processor or feature extractor by attribute, each
             `{"class", "config"}`.
@@ -75,10 +78,16 @@ class NativePreprocessor:
         Args:
             modality: of all media.
             description: the fields of `NativeDescription`.
+
+        Raises:
+            ModelInputError: the family's processor needs a package that is not installed.
         """
         self.modality = modality
         self.description = read_settings(NativeDescription, description, f"{modality} processor")
-        self.processor = _rebuild(self.description)
+        try:
+            self.processor = _rebuild(self.description)
+        except ImportError as error:
+            raise ModelInputError(f"{modality}: {error}") from error
 
     def item(self, medium: Medium, placeholder: str, options: Options) -> NativeItem:
         """Preprocess one medium.
@@ -121,7 +130,8 @@ def _tensor(value: object) -> bool:
 
 
 def _rebuild(description: NativeDescription) -> ProcessorMixin:
-    processor_class = getattr(transformers, description.processor_class)
+    name = description.processor_class
+    processor_class = OWN_PROCESSORS.get(name) or getattr(transformers, name)
     parts: dict[str, object] = {
         attribute: _part(cast(dict[str, object], part))
         for attribute, part in description.parts.items()

@@ -1,6 +1,7 @@
 """Do the experts fit one backbone? Every misfit is found at once, before any work."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from itertools import combinations
 
 from omnicompose.errors import PlanError
@@ -49,10 +50,18 @@ def _check_processor(expert: Expert) -> None:
     """Refuse an expert without its family's processor before any work, not after the merge.
 
     Raises:
-        PlanError: the folder holds none of its files.
+        PlanError: the folder holds none of its files, or it needs a package that is not installed.
     """
     native = expert.processor
-    if native is None or any((native.folder / name).is_file() for name in PREPROCESSOR_FILES):
+    if native is None:
+        return
+    missing = [package for package in native.packages if find_spec(package) is None]
+    if missing:
+        raise PlanError(
+            f"{expert.label}: its processor needs {', '.join(missing)}, which is not installed. "
+            f"Run `pip install {' '.join(missing)}`."
+        )
+    if any((native.folder / name).is_file() for name in PREPROCESSOR_FILES):
         return
     raise PlanError(
         f"{expert.label}: no usable preprocessor configuration for {expert.modality} in "

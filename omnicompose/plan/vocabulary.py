@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Base, Expert
-from omnicompose.experts.tokens import Tokens, read_tokens
+from omnicompose.experts.tokens import Tokens, read_tekken, read_tokens
 from omnicompose.modalities import MODALITIES
 from omnicompose.plan.prompts import MediaPrompt, media_prompt, read_chat_template, typed_template
 
@@ -140,7 +140,8 @@ def _tokens(expert: Expert, known: Tokens) -> Tokens:
     Raises:
         PlanError: they are not.
     """
-    found = None if expert.tokenizer is None else read_tokens(expert.tokenizer)
+    folder = expert.tokenizer
+    found = None if folder is None else read_tokens(folder) or read_tekken(folder)
     if found is None:
         return Tokens(ids={}, added={}, flags={}, merges=known.merges)
     ordinary = {token: i for token, i in found.ids.items() if token not in found.added}

@@ -66,9 +66,12 @@ class Original:
     processor: hf.ProcessorMixin
 
     def inputs(self, modality: str, before: str, after: str) -> dict[str, torch.Tensor]:
+        text = before + self.family.prompts[modality] + after
+        if self.family.ask is not None:
+            return self.family.ask(self.processor, text, MEDIA[modality]())
         options = {"videos_kwargs": {"do_sample_frames": False}} if modality == "video" else {}
         return self.processor(
-            text=[before + self.family.prompts[modality] + after],
+            text=[text],
             return_tensors="pt",
             **{ARGUMENTS[modality]: [MEDIA[modality]()]},
             **options,

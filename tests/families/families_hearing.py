@@ -1,5 +1,7 @@
 """Tiny experts that hear, and one that hears and sees."""
 
+import numpy as np
+import torch
 import transformers as hf
 from families_seeing import qwen_clips, qwen_pictures, qwen_vision
 from families_tiny import MROPE, WIDTH, Family, whisper
@@ -38,6 +40,20 @@ OMNI_NAMES = {
     "video_token": "<|VIDEO|>",
     "audio_token": "<|AUDIO|>",
 }
+CHUNK = 375
+"""Embeddings of 30 s in Voxtral: 12.5 a second."""
+
+
+def ask_voxtral(
+    processor: hf.VoxtralProcessor, text: str, sound: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """Its own features; tokens as mistral-common 1.13.1 was seen to write one chunk."""
+    settings = dict(processor.audio_kwargs)
+    features = processor._retrieve_input_features([sound], **settings)
+    written = text.replace("[AUDIO]", "[BEGIN_AUDIO]" + "[AUDIO]" * CHUNK)
+    return {**processor.tokenizer(written, return_tensors="pt"), "input_features": features}
+
+
 HEARING = (
     Family(
         name="Qwen2Audio",
@@ -73,6 +89,22 @@ HEARING = (
         ),
         processor=lambda tokenizer: hf.MusicFlamingoProcessor(whisper(), tokenizer),
         prompts={"audio": "<sound>"},
+    ),
+    Family(
+        name="Voxtral",
+        language="llama",
+        tokens=("[AUDIO]", "[BEGIN_AUDIO]"),
+        config=lambda ids, text: hf.VoxtralConfig(
+            audio_config=AUDIO_ENCODER
+            | {"model_type": "voxtral_encoder", "intermediate_size": 64}
+            | {"max_source_positions": 1500},
+            text_config=text.to_dict(),
+            audio_token_id=ids("[AUDIO]"),
+            tie_word_embeddings=False,
+        ),
+        processor=lambda tokenizer: hf.VoxtralProcessor(whisper(), tokenizer),
+        prompts={"audio": "[AUDIO]"},
+        ask=ask_voxtral,
     ),
     Family(
         name="GraniteSpeech",

@@ -134,7 +134,6 @@ SEEING = (
         prompts={"image": "<image>"},
     ),
     Family(
-        # Its own processor needs a package that is not installed; Idefics3's is what it came from.
         name="SmolVLM",
         language="llama",
         tokens=IDEFICS_TOKENS,
@@ -144,11 +143,14 @@ SEEING = (
             image_token_id=ids("<image>"),
             scale_factor=2,
         ),
-        processor=lambda tokenizer: hf.Idefics3Processor(
-            hf.Idefics3ImageProcessor(
+        processor=lambda tokenizer: hf.SmolVLMProcessor(
+            hf.SmolVLMImageProcessor(
                 size={"longest_edge": 32}, max_image_size={"longest_edge": 16}
             ),
             tokenizer,
+            hf.SmolVLMVideoProcessor(
+                size={"longest_edge": 32}, max_image_size={"longest_edge": 16}
+            ),
             image_seq_len=4,
         ),
         prompts={"image": "<image>"},

@@ -95,7 +95,7 @@ class Family:
         config: its configuration from the ids of its tokens and its language model's.
         processor: its processor from the tokenizer.
         prompts: modality to what stands for one medium in a prompt.
-        template: its chat template, where it writes more than the placeholder.
+        ask: its inputs for a prompt with a medium, where its processor has no call for that.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Family:
     prompts: dict[str, str]
     named: dict[str, str] = field(default_factory=dict)
     language_changes: dict[str, object] = field(default_factory=dict)
+    ask: Callable[[ProcessorMixin, str, np.ndarray], dict[str, torch.Tensor]] | None = None
 
     @property
     def architecture(self) -> str:

@@ -16,6 +16,7 @@ PAIRS = [
     {"image": "Qwen2_5_VL", "audio": "Qwen2Audio"},
     {"video": "Qwen2VL", "audio": "AudioFlamingo3"},
     {"image": "Qwen2_5OmniThinker", "video": "InternVL"},
+    {"image": "SmolVLM", "audio": "Voxtral"},
 ]
 KEYS = {"image": "images", "video": "videos", "audio": "audio"}
 
