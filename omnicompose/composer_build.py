@@ -11,6 +11,7 @@ from omnicompose.merging.engine import run_merge
 from omnicompose.merging.options import EngineOptions, MergeResult, Report
 from omnicompose.plan import Plan
 from omnicompose.recipe import ComposeRecipe, MergeRecipe
+from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_CONFIG
 from omnicompose.tensors.journal import JOURNAL_NAME
 from omnicompose.tensors.pickled import SUFFIXES
 
@@ -156,7 +157,7 @@ def input_records(
     recipe: ComposeRecipe | MergeRecipe, folders: Mapping[str, Path]
 ) -> tuple[FileRecord, ...]:
     """Every file that a plan may read tensors or tokens from, hashed, as the recipe names it."""
-    suffixes = (".safetensors", *(SUFFIXES if recipe.allow_pickle else ()))
+    suffixes = (".safetensors", ADAPTER_CONFIG, *(SUFFIXES if recipe.allow_pickle else ()))
     if recipe.vocabulary == "union":
         suffixes = (*suffixes, TOKENIZER_FILE)
     return tuple(

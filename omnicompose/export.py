@@ -17,6 +17,8 @@ FORMAT = "omnicompose-manifest"
 FORMAT_VERSION = 1
 HASH_BLOCK_BYTES = 1 << 22
 HUB_BLOB = re.compile(r"[0-9a-f]{64}")
+LOADED_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".py")
+"""Files that loading a folder may read or run; none of them may be beside the manifest's list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Manifest:
         path = folder / MANIFEST_FILE
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+            if (data["format"], data["format_version"]) != (FORMAT, FORMAT_VERSION):
+                raise ValueError(f"format {data['format']!r} {data['format_version']!r}")
             return cls(
                 kind=data["kind"],
                 recipe=data["recipe"],
@@ -94,7 +98,7 @@ class Manifest:
                 f"{folder}: no {MANIFEST_FILE}. Expected a folder written by `omnicompose compose` "
                 "or `omnicompose merge`."
             ) from None
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ExportError(f"{path}: not a manifest of ours ({error!r}).") from error
 
 
@@ -125,14 +129,20 @@ def hash_folder(
     """Records of the files in and below a folder, hashed two at a time, sorted by name.
 
     Args:
-        folder: where they lie, or one file.
+        folder: where they lie, or one file. What is hidden below it is left out, such as a merge
+            that is being written there.
         suffixes: how the names of those wanted end; by default all.
         label: goes before their names, so that records name no place on this machine.
     """
     single = folder.is_file()
     root = folder.parent if single else folder
     every = [folder] if single else sorted(path for path in folder.rglob("*") if path.is_file())
-    paths = [path for path in every if path.name.endswith(suffixes)]
+    paths = [
+        path
+        for path in every
+        if path.name.endswith(suffixes)
+        and (single or not any(part.startswith(".") for part in path.relative_to(root).parts))
+    ]
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(lambda path: _record(path, root, label), paths))
 
@@ -142,15 +152,18 @@ def _record(path: Path, root: Path, label: str) -> FileRecord:
     return FileRecord(
         path=f"{label}/{name}" if label else name,
         num_bytes=path.stat().st_size,
-        sha256=_sha256(path),
+        sha256=_hub_sha256(path) or _sha256(path),
     )
 
 
+def _hub_sha256(path: Path) -> str | None:
+    """The hub's cache names its large files by their sha256."""
+    blob = path.resolve()
+    cached = path.is_symlink() and blob.parent.name == "blobs" and "snapshots" in path.parts
+    return blob.name if cached and HUB_BLOB.fullmatch(blob.name) else None
+
+
 def _sha256(path: Path) -> str:
-    # The hub's cache names its large files by their sha256.
-    blob = path.resolve().name
-    if HUB_BLOB.fullmatch(blob) and path.is_symlink():
-        return blob
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK_BYTES):
@@ -165,7 +178,17 @@ def verify(folder: Path) -> list[str]:
         ExportError: the folder has no manifest.
     """
     manifest = Manifest.read(folder)
-    return [problem for record in manifest.outputs if (problem := _problem(folder, record))]
+    problems = (_problem(folder, record) for record in manifest.outputs)
+    return [*filter(None, problems), *_unlisted(folder, manifest)]
+
+
+def _unlisted(folder: Path, manifest: Manifest) -> list[str]:
+    listed = {folder / record.path for record in manifest.outputs}
+    return [
+        f"{path}: not in the manifest, but loading the folder may read it. Take it away."
+        for path in sorted(folder.rglob("*"))
+        if path.name.endswith(LOADED_SUFFIXES) and path.is_file() and path not in listed
+    ]
 
 
 def _problem(folder: Path, record: FileRecord) -> str | None:

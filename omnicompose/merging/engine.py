@@ -137,6 +137,8 @@ def check_device(name: str) -> None:
         MergeError: it is unknown or not there.
     """
     try:
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError("expected cpu, cuda or cuda:N")
         torch.empty(1, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

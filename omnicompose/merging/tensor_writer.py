@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from omnicompose.merging.evaluation import Evaluator
-from omnicompose.merging.finite import check_rounding
+from omnicompose.merging.finite import all_finite, check_rounding, refuse_nonfinite
 from omnicompose.merging.job import Copy, Job, needs_whole
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.parallel import Stopped
@@ -67,14 +67,23 @@ class TensorWriter:
             self._workspace.reset()
             stored = self._workspace.take(info.dtype, count, on_host=True)
             job.tensor.source.read_into(job.tensor.name, job.tensor.start + start, stored)
+            if not self._allow_nonfinite and info.dtype.is_floating_point:
+                self._check_copied(stored, job, start)
             if info.dtype == job.output.dtype:
                 sink(start, stored)
                 continue
             cast = self._workspace.take(job.output.dtype, count, on_host=True)
             cast.copy_(stored)
-            if not self._allow_nonfinite and bool(torch.isfinite(stored).all()):
+            if not self._allow_nonfinite:
                 check_rounding(cast, job.output, start)
             sink(start, cast)
+
+    def _check_copied(self, stored: torch.Tensor, job: Copy, start: int) -> None:
+        values = stored if stored.itemsize > 1 else stored.float()
+        if not all_finite(values):
+            where = job.tensor.source.byte_range(job.tensor.name)
+            label = job.tensor.source.label if where is None else str(where.path)
+            refuse_nonfinite(values, job.tensor.info, label, start)
 
     def _compute(
         self, job: Job, known: Mapping[int, Statistics], sink: Sink

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.errors import SourceError
-from omnicompose.tensors.adapter_config import LoraSettings, read_lora_settings
+from omnicompose.tensors.adapter_config import CONFIG, LoraSettings, read_lora_settings
 from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.low_rank import LowRank
 from omnicompose.tensors.pickled import open_pickled
@@ -67,8 +67,16 @@ class LoraAdapter:
         replacements: tensors saved in full (`modules_to_save`, biases): base name to own name.
     """
 
-    def __init__(self, label: str, weights: TensorSource, settings: LoraSettings) -> None:
+    def __init__(
+        self, label: str, weights: TensorSource, settings: LoraSettings, config: Path | None = None
+    ) -> None:
         """Account for every tensor of the adapter.
+
+        Args:
+            label: how messages call it.
+            weights: the adapter's own tensors.
+            settings: ranks and scales.
+            config: the file that the settings are from, if they are from one.
 
         Raises:
             SourceError: a factor lacks its partner, has another rank than the configuration says,
@@ -76,6 +84,7 @@ class LoraAdapter:
         """
         self.label = label
         self.weights = weights
+        self._config = config
         pairs: dict[tuple[str, bool], dict[str, str]] = {}
         self.replacements: dict[str, str] = {}
         for key in weights.infos():
@@ -159,8 +168,10 @@ class LoraAdapter:
         return LowRank(A=first, B=second, scale=delta.scale)
 
     def files(self) -> tuple[Path, ...]:
-        """The adapter's weight files."""
-        return self.weights.files()
+        """The adapter's weight files, and the one that says by how much they count."""
+        return (
+            self.weights.files() if self._config is None else (*self.weights.files(), self._config)
+        )
 
 
 def open_lora(folder: Path, *, allow_pickle: bool = False, label: str | None = None) -> LoraAdapter:
@@ -182,4 +193,4 @@ def open_lora(folder: Path, *, allow_pickle: bool = False, label: str | None = N
         weights = open_pickled(folder / PICKLED_WEIGHTS, allow_pickle=allow_pickle, label=name)
     else:
         weights = open_safetensors(folder / WEIGHTS, label=name)
-    return LoraAdapter(name, weights, settings)
+    return LoraAdapter(name, weights, settings, folder / CONFIG)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from omnicompose.errors import MergeError
@@ -58,7 +59,7 @@ class Journal:
         """
         fresh = path.with_name(f"{path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(fresh, flags, 0o644)
+        self._descriptor, self._torn = os.open(fresh, flags, 0o644), False
         self._write({"jobs": dict(entries.jobs)})
         for tensor, measures in entries.measures.items():
             self.add_measures(tensor, measures)
@@ -83,9 +84,12 @@ class Journal:
         self._write({"tensor": tensor, "measures": dict(measures)})
 
     def _write(self, fields: Mapping[str, object]) -> None:
-        line = json.dumps(fields).encode() + b"\n"
+        # A line that was cut short before must not be glued to this one.
+        line = b"\n" * self._torn + json.dumps(fields).encode() + b"\n"
+        self._torn = True
         if os.write(self._descriptor, line) < len(line):
             raise OSError("the journal's line was cut short")
+        self._torn = False
 
     def close(self) -> None:
         """Close the file."""
@@ -93,20 +97,43 @@ class Journal:
 
 
 def read_journal(folder: Path) -> Entries | None:
-    """What the journal of an interrupted run says; None if there is none."""
+    """What the journal of an interrupted run says, up to the first line that is none of ours.
+
+    None if there is none, or nothing in it can be used.
+    """
     try:
         lines = (folder / JOURNAL_NAME).read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
     # What follows the last line break was cut short by a kill.
-    first, *rest = (json.loads(line) for line in lines[:-1])
-    marks = (
-        Mark(file=fields["file"], num_tensors=fields["tensors"], sha256=fields["sha256"])
-        for fields in rest
-        if "file" in fields
-    )
-    measures = {fields["tensor"]: fields["measures"] for fields in rest if "tensor" in fields}
-    return Entries(jobs=first["jobs"], marks=tuple(marks), measures=measures)
+    first, *rest = (_fields(line) for line in (lines[:-1] or [b""]))
+    jobs = first.get("jobs")
+    if not isinstance(jobs, dict):
+        return None
+    known = list(takewhile(bool, rest))
+    marks = (mark for fields in known if (mark := _mark(fields)) is not None)
+    measures: dict[str, Mapping[str, float]] = {}
+    for fields in known:
+        found = fields.get("measures")
+        if isinstance(found, dict):
+            measures[str(fields.get("tensor"))] = found
+    return Entries(jobs=jobs, marks=tuple(marks), measures=measures)
+
+
+def _fields(line: bytes) -> dict[str, object]:
+    """What a line says; nothing if it is none of ours."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _mark(fields: Mapping[str, object]) -> Mark | None:
+    file, num_tensors, sha256 = (fields.get(key) for key in ("file", "tensors", "sha256"))
+    if not (isinstance(file, str) and isinstance(num_tensors, int) and isinstance(sha256, str)):
+        return None
+    return Mark(file=file, num_tensors=num_tensors, sha256=sha256) if num_tensors > 0 else None
 
 
 def check_same_plan(folder: Path, begun: Mapping[str, str], jobs: Mapping[str, str]) -> None:

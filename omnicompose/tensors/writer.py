@@ -195,10 +195,12 @@ class OutputFolder:
         Raises:
             MergeError: the name was taken meanwhile, or the disk fails.
         """
+        check_free(self._out_dir, overwrite=overwrite)
         try:
-            (self.partial / JOURNAL_NAME).unlink()
             os.fsync(self._lock)
             _rename(self.partial, self._out_dir, overwrite=overwrite)
+            # Not before: were the name refused, all that is finished would be lost with it.
+            (self._out_dir / JOURNAL_NAME).unlink()
         except OSError as error:
             raise write_error(self.partial, error) from error
 
@@ -270,7 +272,7 @@ def _clear(folder: Path, keep: Collection[str]) -> None:
 
 def _lay_out(path: Path, file: FileLayout) -> int:
     """Open a file with all its space and its header; what it holds already is kept."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         os.ftruncate(descriptor, file.num_bytes)
         os.posix_fallocate(descriptor, 0, file.num_bytes)

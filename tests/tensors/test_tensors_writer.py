@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path):
     folder.seal()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
-    with pytest.raises(MergeError, match="cannot be written"):
+    with pytest.raises(MergeError, match="found a folder of that name"):
         folder.publish(overwrite=False)
     folder.close()
     assert (tmp_path / "out" / "mine.txt").exists()
@@ -186,3 +187,79 @@ def test_a_file_that_shrinks_under_the_digest_is_an_error(tmp_path):
     with pytest.raises(OSError, match="has become shorter"):
         digest.result()
     folder.close()
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut in the first line": b'{"jobs": {"t0"',
+    "a number": b"1\n",
+    "no jobs": b'{"job": {}}\n',
+    "deep": b"[" * 100_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_journal_without_a_first_line_is_begun_anew(tmp_path, kind):
+    (tmp_path / JOURNAL_NAME).write_bytes(DAMAGED[kind])
+    assert read_journal(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x00\x00",
+        b"",
+        b'{"file": "a", "tensors": 1}{"file"',
+        b'{"file": "a", "tensors": -1, "sha256": "x"}',
+        b'{"file": "a", "tensors": "1", "sha256": "x"}',
+        b'{"file": "a", "tensors": 1}',
+        b"[]",
+    ],
+)
+def test_a_damaged_line_vouches_for_nothing(tmp_path, line):
+    good = b'{"jobs": {"t": "j"}}\n{"file": "a", "tensors": 2, "sha256": "s"}\n'
+    (tmp_path / JOURNAL_NAME).write_bytes(good + line + b"\n")
+    assert [mark.num_tensors for mark in read_journal(tmp_path).marks] == [2]
+
+
+def test_a_line_that_was_cut_short_is_not_glued_to_the_next(tmp_path, monkeypatch):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+    with pytest.raises(MergeError, match="cut short"):
+        folder.measured("t0", {"error": 1.0})
+    monkeypatch.undo()
+    fill(folder, ["t0"])
+    folder.close()
+    assert read_journal(folder.partial).jobs == JOBS
+
+
+def test_a_name_that_is_taken_meanwhile_costs_no_work(tmp_path):
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=False)
+    fill(folder, list(TENSORS))
+    folder.seal()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(MergeError, match="found a folder of that name"):
+        folder.publish(overwrite=False)
+    folder.close()
+    folder = open_folder(tmp_path / "out")
+    folder.begin(JOBS, resume=True)
+    assert folder.finished() == set(TENSORS)
+    folder.close()
+
+
+def test_a_link_in_the_partial_folder_is_not_followed(tmp_path):
+    partial = partial_folder(tmp_path / "out")
+    partial.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    jobs = json.dumps({"jobs": JOBS})
+    (partial / JOURNAL_NAME).write_text(jobs + '\n{"file": "a", "tensors": 1, "sha256": ""}\n')
+    (partial / LAYOUT.files[0].name).symlink_to(tmp_path / "precious")
+    folder = open_folder(tmp_path / "out")
+    with pytest.raises(MergeError, match="cannot be written"):
+        folder.begin(JOBS, resume=True)
+    folder.close()
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -49,9 +49,12 @@ def add_to_base(group: TensorGroup, delta: torch.Tensor, scale: float = 1.0) -> 
 
 
 def mean_delta(group: TensorGroup) -> torch.Tensor:
-    """Weighted sum of the deltas divided by their number: what 1-D tensors get."""
-    share = 1.0 / len(group.experts)
-    return combine(deltas(group), [weight * share for weight in group.weights])
+    """Weighted mean of the deltas, whatever the weights add up to: what 1-D tensors get.
+
+    Raises:
+        MergeError: the weights add up to nothing.
+    """
+    return combine(deltas(group), normalised(group.weights, group.name))
 
 
 def normalised(weights: Sequence[float], name: str) -> list[float]:
