@@ -46,11 +46,13 @@ class Prepared:
         prompt: what it was.
         token_ids: with one placeholder per media embedding.
         embeddings: of each medium in order, `[T, D]`; kept alive as long as the prompt.
+        places: where each medium's embeddings stand, `[4, T]`.
     """
 
     prompt: Prompt
     token_ids: tuple[int, ...]
     embeddings: tuple["torch.Tensor", ...] = ()
+    places: tuple["torch.Tensor", ...] = ()
 
     @property
     def num_media_tokens(self) -> dict[str, int]:

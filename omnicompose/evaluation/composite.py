@@ -13,21 +13,19 @@ import torch
 
 from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
-from omnicompose.evaluation.batches import expand_placeholders, make_batch
-from omnicompose.evaluation.embeddings import EmbeddingCache, TensorCache
+from omnicompose.evaluation.batches import (
+    Batch,
+    expand_placeholders,
+    make_batch,
+    places_by_modality,
+    write_media,
+)
+from omnicompose.evaluation.embeddings import Embedded, EmbeddingCache
 from omnicompose.evaluation.letters import DECIMALS, letter_token_ids
-from omnicompose.evaluation.loaded import ComposedModel, Message, Processor
+from omnicompose.evaluation.loaded import ComposedModel, Inputs, Message, Processor
+from omnicompose.evaluation.preprocessing import preprocess, split_runs
 from omnicompose.evaluation.sample import LETTERS, Medium
 from omnicompose.evaluation.subsets import Content
-from omnicompose.modalities import MODALITIES
-
-PREPROCESSORS = {
-    "image": "image_processor",
-    "audio": "feature_extractor",
-    "video": "video_processor",
-}
-PREPROCESSED = TensorCache()
-"""Shared by all composites of this process: experts and their composite see the same media."""
 
 
 class Composite:
@@ -83,18 +81,27 @@ class Composite:
         """
         self._check_modalities(prompts)
         embedded = self.cache.embed([medium for prompt in prompts for medium in prompt.media])
-        token_ids = self._tokenize([prompt.text for prompt in prompts])
+        media = [[embedded[medium.sha256] for medium in prompt.media] for prompt in prompts]
+        texts = [self._written(prompt, found) for prompt, found in zip(prompts, media, strict=True)]
         return [
-            self._prepare_one(prompt, ids, embedded)
-            for prompt, ids in zip(prompts, token_ids, strict=True)
+            self._prepare_one(prompt, ids, found)
+            for prompt, ids, found in zip(prompts, self._tokenize(texts), media, strict=True)
         ]
+
+    def batch(self, prompts: Sequence[Prepared]) -> Batch:
+        """Model inputs of prompts of any lengths."""
+        inputs = make_batch(prompts, self._pad_id, self.model.device)
+        positions = self.model.number_positions(
+            inputs.input_ids, inputs.attention_mask, places_by_modality(prompts)
+        )
+        return inputs._replace(position_ids=positions)
 
     @torch.inference_mode()
     def letter_log_likelihoods(
         self, batch: Sequence[Prepared], num_letters: int
     ) -> list[tuple[float, ...]]:
         """Log-probability of each option's letter, or opening, as the token behind each prompt."""
-        inputs = make_batch(batch, self._pad_id, self.model.device)
+        inputs = self.batch(batch)
         output = self.model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
         log_probabilities = output.logits[:, -1].float().log_softmax(-1).cpu()
         return [
@@ -105,7 +112,7 @@ class Composite:
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         """Greedy replies."""
-        inputs = make_batch(batch, self._pad_id, self.model.device)
+        inputs = self.batch(batch)
         sequences = self.model.generate(
             **inputs._asdict(),
             max_new_tokens=max_new_tokens,
@@ -121,28 +128,22 @@ class Composite:
         return next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
 
     @torch.inference_mode()
-    def _encode(self, media: Sequence[Medium]) -> list[torch.Tensor]:
-        """Embeddings of media of one modality."""
-        modality, device = media[0].modality, self.model.device
-        inputs = [tensor.to(device) for tensor in self._preprocess(media)]
-        return [e.cpu() for e in self.model.get_media_features(modality, inputs)]
-
-    def _preprocess(self, media: Sequence[Medium]) -> list[torch.Tensor]:
-        """Media of one modality as a user's processor makes them, each once in this process."""
+    def _encode(self, media: Sequence[Medium]) -> list[Embedded]:
+        """What the encoder makes of media of one modality."""
         modality = media[0].modality
-        part = getattr(self.processor, PREPROCESSORS.get(modality, ""), None)
-        settings = repr(part)  # a preprocessor's representation is its whole configuration
-        names = {medium.sha256: f"{modality} {medium.sha256} {settings}" for medium in media}
-        held = {medium.sha256: PREPROCESSED.get(names[medium.sha256]) for medium in media}
-        found = {digest: tensor for digest, tensor in held.items() if tensor is not None}
-        absent = [medium for medium in media if medium.sha256 not in found]
-        if absent:
-            made = self.model_inputs([(medium,) for medium in absent])
-            tensors = list(made[MODALITIES[modality].input_name])
-            for medium, tensor in zip(absent, tensors, strict=True):
-                PREPROCESSED.put(names[medium.sha256], tensor)
-                found[medium.sha256] = tensor
-        return [found[medium.sha256] for medium in media]
+        token = str(self.processor.modalities[modality]["token"])
+        prepared = preprocess(self.processor, media)
+        made = self.model.embed_each(modality, [self._to_device(one.inputs) for one in prepared])
+        written = [split_runs(one.text, token) for one in prepared]
+        return [
+            Embedded(embedding=embedding.cpu(), places=places.cpu(), text=text, runs=runs)
+            for (embedding, places), (text, runs) in zip(made, written, strict=True)
+        ]
+
+    def _to_device(self, inputs: Inputs) -> Inputs:
+        if isinstance(inputs, torch.Tensor):
+            return inputs.to(self.model.device)
+        return {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
 
     def model_inputs(self, contents: Sequence[Content]) -> dict[str, torch.Tensor]:
         """What the processor itself makes of user turns, media read from their files."""
@@ -170,22 +171,37 @@ class Composite:
         add = not (bos and texts and texts[0].startswith(bos))
         return tokenizer(texts, add_special_tokens=add)["input_ids"]
 
+    def _written(self, prompt: Prompt, media: Sequence[Embedded | str]) -> str:
+        """The prompt with its media as they are written; as it is where they cannot be."""
+        known = self.processor.modalities
+        written = [
+            (str(known[medium.modality]["token"]), found.text)
+            for medium, found in zip(prompt.media, media, strict=True)
+            if isinstance(found, Embedded)
+        ]
+        return write_media(prompt.text, written) or prompt.text
+
     def _prepare_one(
-        self, prompt: Prompt, token_ids: list[int], embedded: dict[str, torch.Tensor | str]
+        self, prompt: Prompt, token_ids: list[int], media: Sequence[Embedded | str]
     ) -> Prepared | Unreadable:
-        embeddings = []
-        for medium in prompt.media:
-            found = embedded[medium.sha256]
+        embedded = []
+        for found in media:
             if isinstance(found, str):
                 return Unreadable(reason=found)
-            embeddings.append(found)
+            embedded.append(found)
         counts = [
-            (self._placeholder_ids[medium.modality], len(embedding))
-            for medium, embedding in zip(prompt.media, embeddings, strict=True)
+            (self._placeholder_ids[medium.modality], run)
+            for medium, found in zip(prompt.media, embedded, strict=True)
+            for run in found.runs
         ]
         expanded = expand_placeholders(token_ids, counts)
         self._check_prompt(prompt, expanded)
-        return Prepared(prompt=prompt, token_ids=expanded or (), embeddings=tuple(embeddings))
+        return Prepared(
+            prompt=prompt,
+            token_ids=expanded or (),
+            embeddings=tuple(found.embedding for found in embedded),
+            places=tuple(found.places for found in embedded),
+        )
 
     def _check_prompt(self, prompt: Prompt, token_ids: tuple[int, ...] | None) -> None:
         """Hold the first prompt of each kind against the processor's own."""

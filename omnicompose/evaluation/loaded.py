@@ -1,11 +1,13 @@
 """What is used of a loaded model, its processor and its tokenizer: nothing else is relied upon."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 
 Message = dict[str, object]
+Inputs = torch.Tensor | Mapping[str, torch.Tensor]
+"""What an encoder takes of one medium: a tensor, or a family's own model inputs."""
 
 
 class Tokenizer(Protocol):
@@ -29,10 +31,31 @@ class Tokenizer(Protocol):
         ...
 
 
+class Preprocessed(Protocol):
+    """One medium as an `OmniComposeProcessor` prepares it."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What its encoder takes."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What stands for it in a prompt, a placeholder for each embedding."""
+        ...
+
+
 class Processor(Protocol):
-    """What is used of a transformers processor."""
+    """What is used of an `OmniComposeProcessor`."""
 
     tokenizer: Tokenizer
+    modalities: Mapping[str, Mapping[str, object]]
+
+    def prepare_media(
+        self, name: str, media: Sequence[str], options: Mapping[str, object]
+    ) -> Sequence[Preprocessed]:
+        """Media files of one modality, preprocessed."""
+        ...
 
     def apply_chat_template(
         self,
@@ -52,10 +75,19 @@ class ComposedModel(Protocol):
 
     device: torch.device
 
-    def get_media_features(
-        self, modality: str, media: Sequence[torch.Tensor]
-    ) -> list[torch.Tensor]:
-        """Embeddings `[T, D]` of each of N preprocessed media."""
+    def embed_each(
+        self, modality: str, media: Sequence[Inputs]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Embeddings `[T, D]` and places `[4, T]` of each of N preprocessed media."""
+        ...
+
+    def number_positions(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        places: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor | None:
+        """Positions `[3, B, L]` of prompts given with embeddings, if the model needs them."""
         ...
 
     def __call__(
@@ -64,6 +96,7 @@ class ComposedModel(Protocol):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         media_embeds: dict[str, torch.Tensor] | None,
+        position_ids: torch.Tensor | None,
         logits_to_keep: int,
         use_cache: bool,
     ) -> "HasLogits":
@@ -76,6 +109,7 @@ class ComposedModel(Protocol):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         media_embeds: dict[str, torch.Tensor] | None,
+        position_ids: torch.Tensor | None,
         max_new_tokens: int,
         do_sample: bool,
         pad_token_id: int,

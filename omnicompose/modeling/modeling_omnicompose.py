@@ -19,6 +19,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from omnicompose.modeling.base_omnicompose import MEDIA_INPUTS, OmniComposeModel
 from omnicompose.modeling.configuration_omnicompose import OmniComposeConfig
+from omnicompose.modeling.positions import lay_out
 from omnicompose.modeling.pretrained_omnicompose import OmniComposePreTrainedModel
 from omnicompose.modeling.router import (
     EmbeddedMedia,
@@ -62,6 +63,33 @@ class OmniComposeForConditionalGeneration(OmniComposePreTrainedModel, Generation
     def get_media_features(self, modality: str, media: Media) -> list[torch.Tensor]:
         """Embed preprocessed media; see `OmniComposeModel.get_media_features`."""
         return self.model.get_media_features(modality, media)
+
+    def embed_each(self, modality: str, media: Media) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Embeddings and places of each medium; see `OmniComposeModel.embed_each`."""
+        return self.model.embed_each(modality, media)
+
+    def number_positions(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        places: Mapping[str, torch.Tensor],
+    ) -> torch.LongTensor | None:
+        """The `position_ids` that belong to prompts whose media are given as `media_embeds`.
+
+        Args:
+            input_ids: `[B, L]`.
+            attention_mask: `[B, L]`, 0 for padding.
+            places: modality to `[4, sum T]`, those of `embed_each` joined in reading order.
+
+        Returns:
+            `[3, B, L]` where the language model numbers three rows; None where it counts tokens.
+        """
+        if self.model.positions is None:
+            return None
+        types = placeholder_types(input_ids, self.config.modalities)
+        return lay_out(
+            types, attention_mask.bool(), places, torch.zeros(len(types), dtype=torch.int64)
+        )
 
     @can_return_tuple  # type: ignore[untyped-decorator]  # transformers is untyped
     def forward(

@@ -109,9 +109,9 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         given = {"image": images, "video": videos, "audio": audio, "point": points}
         options = sort_options(kwargs)
         media = {
-            name: self._prepare(name, flat, options[name])
+            name: self.prepare_media(name, flat, options[name])
             for name, inputs in given.items()
-            if (flat := flatten_media(name, inputs)) and self._entry(name)
+            if (flat := flatten_media(name, inputs))
         }
         texts = [text] if isinstance(text, str) else list(text or ())
         if not texts:
@@ -123,8 +123,13 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         data |= {MODALITIES[name].input_name: joined(prepared) for name, prepared in media.items()}
         return BatchFeature(data)
 
-    def _prepare(self, name: str, media: Sequence[Medium], options: Options) -> list[Prepared]:
-        """Each medium preprocessed: by its family's own processor, or by the modality's part."""
+    def prepare_media(self, name: str, media: Sequence[Medium], options: Options) -> list[Prepared]:
+        """Media of one modality, each by its family's own processor or by the modality's part.
+
+        Raises:
+            ModelInputError: a lacking modality, or a medium that is not taken.
+            MediaError: a file is not what its modality says, or holds nothing.
+        """
         entry, native = self._entry(name), self._native_preprocessor(name)
         if native is not None:
             return prepare_native(native, entry, media, options)
@@ -269,7 +274,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         for name, shapes in sizes.items():
             if shapes:
                 blank = [np.zeros(shape, BLANK_DTYPES[name]) for shape in shapes]
-                prepared = self._prepare(name, blank, options[name])
+                prepared = self.prepare_media(name, blank, options[name])
                 token = str(self._entry(name)["token"])
                 data[f"num_{name}_tokens"] = [one.text.count(token) for one in prepared]
         if "num_image_tokens" in data:

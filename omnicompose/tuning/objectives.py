@@ -17,7 +17,6 @@ import torch
 
 from omnicompose.errors import TuningError
 from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
-from omnicompose.evaluation.batches import make_batch
 from omnicompose.evaluation.composite import Composite
 from omnicompose.tuning.questions import Asked
 
@@ -86,7 +85,7 @@ def signature(
     words: list[tuple[int, torch.Tensor]] = []
     states: dict[int, torch.Tensor] = {}
     for places in _batches(prepared, batch_size):
-        batch = make_batch([prepared[i] for i in places], 0, composite.model.device)
+        batch = composite.batch([prepared[i] for i in places])
         output = model(
             **batch._asdict(), logits_to_keep=1, use_cache=False, output_hidden_states=True
         )
