@@ -104,16 +104,22 @@ def write_headers(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         file.truncate(8 + len(text) + at)
 
 
-def write_cached(cache: Path, name: str) -> Path:
-    """One published model as it would lie in the hub's cache."""
-    model_class, config = MODELS[name]()
-    with torch.device("meta"):
-        model = model_class(config)
+def make_snapshot(cache: Path, name: str) -> Path:
+    """An empty folder where the hub's cache keeps a repository."""
     repository = cache / f"models--{name.replace('/', '--')}"
     folder = repository / "snapshots" / ("0" * 40)
     folder.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
+    return folder
+
+
+def write_cached(cache: Path, name: str) -> Path:
+    """One published model as it would lie in the hub's cache."""
+    model_class, config = MODELS[name]()
+    with torch.device("meta"):
+        model = model_class(config)
+    folder = make_snapshot(cache, name)
     config.architectures = [model_class.__name__]
     config.save_pretrained(folder)
     tied = set(model.all_tied_weights_keys)
