@@ -15,9 +15,16 @@ SHARED = "shared"
 
 
 def distinct(experts: Sequence[Expert]) -> tuple[Expert, ...]:
-    """Every source once, under the first modality that names it."""
+    """Every backbone once: a family's checkpoint under the first modality that names it.
+
+    A folder of adapters for several modalities holds another backbone for each of them.
+    """
     first = {expert.label: expert for expert in reversed(experts)}
-    return tuple(expert for expert in experts if first[expert.label] is expert)
+    return tuple(
+        expert
+        for expert in experts
+        if first[expert.label] is expert or expert.encoder.type not in (NATIVE, SHARED)
+    )
 
 
 def share_encoders(recipe: ComposeRecipe, experts: Sequence[Expert]) -> tuple[Expert, ...]:
