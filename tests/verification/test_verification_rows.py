@@ -190,3 +190,42 @@ def test_a_recipe_comes_back_from_its_manifest(name: str) -> None:
     again = recipe_from_manifest(data, Path.cwd())
     assert isinstance(again, ComposeRecipe | MergeRecipe)
     assert again == recipe
+
+
+def test_a_link_is_read_and_not_believed(tmp_path: Path) -> None:
+    out = make_merge(tmp_path, "linear")
+    manifest = json.loads((out / "manifest.json").read_text())
+    (record,) = (r for r in manifest["outputs"] if r["path"] == "model.safetensors")
+    content = bytearray((out / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "blobs").mkdir()
+    blob = tmp_path / "blobs" / record["sha256"]
+    blob.write_bytes(content)
+    (out / "model.safetensors").unlink()
+    (out / "model.safetensors").symlink_to(blob)
+    found = verify(out, "--hashes-only")
+    assert found.exit_code == 2
+    assert "its sha256 is not the manifest's" in found.output
+
+
+@pytest.mark.parametrize(
+    "name", ["extra.safetensors", "modeling.py", "model.safetensors.index.json"]
+)
+def test_files_that_loading_may_read_must_be_listed(tmp_path: Path, name: str) -> None:
+    out = make_merge(tmp_path, "linear")
+    (out / name).write_text("{}")
+    found = verify(out, "--hashes-only")
+    assert found.exit_code == 2
+    assert f"{name}: not in the manifest" in found.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "change", [{"format_version": 99}, {"format": "other"}, {"outputs": [{"bytes": "abc"}]}]
+)
+def test_a_manifest_of_another_kind_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    out = make_merge(tmp_path, "linear")
+    manifest = json.loads((out / "manifest.json").read_text()) | change
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    found = verify(out, "--hashes-only")
+    assert found.exit_code == 2
+    assert "not a manifest of ours" in found.output

@@ -176,3 +176,13 @@ def test_parameter_per_expert_must_name_all() -> None:
         merge_one("ties", group, {"density": {"image": 0.5}})
     merged = merge_one("ties", group, {"density": {"image": 0.5, "audio": 1.0}})
     assert merged.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["tsv", "iso_c", "iso_cts", "wudi", "optmerge", "swudi", "knots"])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 0.5)])
+def test_one_dimensional_tensors_get_the_mean_whatever_the_weights_add_up_to(
+    name: str, weights: tuple[float, float]
+) -> None:
+    base, experts = torch.full((5,), 3.5), [torch.full((5,), 1.5), torch.full((5,), 2.5)]
+    group = group_like(base, experts, weights=weights)
+    assert torch.allclose(merge_one(name, group), torch.full((5,), 2.0))
