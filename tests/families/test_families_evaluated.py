@@ -13,7 +13,10 @@ from omnicompose.evaluation.composite import Composite
 from omnicompose.evaluation.loading import load_composite
 from omnicompose.evaluation.sample import LETTERS, Medium, Sample
 from omnicompose.evaluation.subsets import Subset, view
-from omnicompose.tuning.objectives import signature
+from omnicompose.plan import make_plan
+from omnicompose.recipe import read_compose_recipe
+from omnicompose.tuning.objectives import entropy, signature
+from omnicompose.tuning.remerge import Remerger
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -110,3 +113,14 @@ def test_a_broken_file_is_that_questions_error(composite: Composite, tmp_path: P
     (text,) = composite.render([(medium, "what?")])
     (found,) = composite.prepare([Prompt(content=(medium, "what?"), text=text)])
     assert "broken.png" in found.reason
+
+
+def test_a_candidate_is_merged_in_memory_and_judged(folder: Path, samples: list[Sample]) -> None:
+    tuned = load_composite(folder, "cpu", "float32")
+    prompts = ready(tuned, samples[:1])
+    recipe = read_compose_recipe(folder.with_suffix(".yaml"))
+    before = entropy(signature(tuned, prompts, 280, batch_size=4))
+    first, second = recipe.experts
+    remerger = Remerger(make_plan(recipe).setting, tuned.model.state_dict())
+    assert remerger.apply({first: 3.0, second: 0.0}) > 0
+    assert entropy(signature(tuned, prompts, 280, batch_size=4)) != before
