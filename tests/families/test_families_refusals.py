@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from families_all import Shelf
+from families_all import Shelf, load_composite, medium
 from safetensors.torch import load_file, save_file
 
-from omnicompose.errors import PlanError
+from omnicompose.errors import ModelInputError, PlanError
 from omnicompose.plan import make_plan
 from omnicompose.recipe import read_compose_recipe
 
@@ -75,6 +75,29 @@ def test_a_missing_processor_is_found_before_any_work(
     (bare / "processor_config.json").unlink()
     with pytest.raises(PlanError, match=r"no usable preprocessor configuration for image in .*/im"):
         plan(tmp_path, base, bare, audio)
+
+
+def test_a_processor_without_its_package_is_found_before_any_work(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = shelf.expert("SmolVLM")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"base: {shelf.folder / 'base-llama'}\nexperts:\n  image: {{source: {image}}}\n"
+    )
+    monkeypatch.setattr("omnicompose.plan.checks.find_spec", lambda package: None)
+    with pytest.raises(PlanError, match=r"needs num2words, .* Run `pip install num2words`\."):
+        make_plan(read_compose_recipe(recipe))
+
+
+def test_a_composite_says_which_package_its_processor_lacks(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, processor = load_composite(shelf.compose(tmp_path / "out", {"image": "SmolVLM"}))
+    module = "transformers.models.smolvlm.processing_smolvlm"
+    monkeypatch.setattr(f"{module}.num2words", None)
+    with pytest.raises(ModelInputError, match=r"image: .* `pip install num2words`"):
+        processor(text="<image>", images=[medium("image")])
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, group: tuple[Path, Path, Path]) -> None:
