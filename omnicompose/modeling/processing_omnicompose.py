@@ -32,7 +32,7 @@ from omnicompose.modeling.preprocessors import (
     Preprocessors,
     sort_options,
 )
-from omnicompose.modeling.sub_processors import SUB_PROCESSORS, SubProcessors
+from omnicompose.modeling.sub_processors import SUB_PROCESSORS, SubProcessors, able_to_pad
 
 
 class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers is untyped here
@@ -71,7 +71,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         self.image_processor = image_processor
         self.feature_extractor = feature_extractor
         self.video_processor = video_processor
-        self.tokenizer = tokenizer
+        self.tokenizer = able_to_pad(tokenizer)
         self.chat_template = chat_template or getattr(tokenizer, "chat_template", None)
         self.modalities = dict(modalities or {})
         for name, entry in self.modalities.items():

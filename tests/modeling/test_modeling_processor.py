@@ -6,6 +6,7 @@ import torch
 from tiny_composite import EVERYTHING, clip, make_processor, picture, sound
 
 from omnicompose.errors import MediaError, ModelInputError
+from omnicompose.modeling.processing_omnicompose import OmniComposeProcessor
 
 
 def chat(*items: dict, role: str = "user") -> list[dict]:
@@ -215,3 +216,12 @@ def test_points_are_given_as_arrays_or_files(tmp_path):
     assert torch.equal(tensor, torch.as_tensor(cloud, dtype=torch.float32))
     with pytest.raises(MediaError, match="given as point, but reading it failed"):
         processor._preprocessors().tensors("point", [tmp_path / "none.npy"], {})
+
+
+def test_a_tokenizer_without_a_padding_token_pads_with_its_end():
+    tokenizer = make_processor().tokenizer
+    tokenizer.pad_token = None
+    tokenizer.eos_token = "the"
+    padded = OmniComposeProcessor(tokenizer=tokenizer)(text=["what is in the picture", "the"])
+    assert padded["attention_mask"][1][0] == 0
+    assert padded["input_ids"][1][0] == tokenizer.eos_token_id
