@@ -5,7 +5,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from omnicompose.errors import SourceError
+from omnicompose.errors import MergeError, SourceError
+from omnicompose.merging.engine import run_merge
+from omnicompose.merging.job import Merge, TensorRef
+from omnicompose.merging.options import EngineOptions
+from omnicompose.merging.registry import METHODS
 from omnicompose.tensors.adapter import open_lora
 from omnicompose.tensors.memory import MemorySource
 from omnicompose.tensors.patched import BLOCK_ELEMENTS, PatchedSource
@@ -239,3 +243,32 @@ def test_peft_itself_merges_to_the_same_weights(tmp_path, setting):
     assert set(merged) == set(patched.infos())
     for name, expected in merged.items():
         torch.testing.assert_close(read_tensor(patched, name), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_merge_is_not_resumed_after_an_adapters_scale_has_changed(tmp_path):
+    def jobs() -> list[Merge]:
+        patched = PatchedSource(base(), open_lora(tmp_path / "adapter"))
+        ref = TensorRef(source=patched, name=NAME)
+        return [
+            Merge(
+                output=ref.info,
+                method=METHODS["linear"],
+                parameters={"normalize": True},
+                experts=(ref,),
+                expert_names=("a",),
+                weights=(1.0,),
+            )
+        ]
+
+    def give_up(folder, result):
+        raise KeyboardInterrupt
+
+    save(tmp_path / "adapter", pair())
+    with pytest.raises(KeyboardInterrupt):
+        run_merge(jobs(), tmp_path / "out", assemble=give_up)
+    # Only the settings change: the weights' file stays as it is.
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps(CONFIG | {"lora_alpha": 60})
+    )
+    with pytest.raises(MergeError, match="computed otherwise now"):
+        run_merge(jobs(), tmp_path / "out", EngineOptions(resume=True))
