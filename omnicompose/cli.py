@@ -5,8 +5,11 @@ from typing import Annotated
 import typer
 
 from omnicompose.commands.asking import ask
+from omnicompose.commands.benchmarking import benchmark
 from omnicompose.commands.building import compose, merge, plan, quickstart, verify
+from omnicompose.commands.collecting import add_statistics, collect
 from omnicompose.commands.evaluating import compare, evaluate, mcub_build, report, score
+from omnicompose.commands.exporting import export, push
 from omnicompose.commands.failing import Commands
 from omnicompose.commands.listing import (
     families,
@@ -17,6 +20,7 @@ from omnicompose.commands.listing import (
     zoo_list,
     zoo_path,
 )
+from omnicompose.commands.training import train
 from omnicompose.commands.tuning import tune
 
 COMMANDS = (
@@ -25,14 +29,20 @@ COMMANDS = (
     inspect,
     plan,
     compose,
+    train,
     tune,
     merge,
+    collect,
+    add_statistics,
     verify,
+    export,
+    push,
     ask,
     evaluate,
     score,
     compare,
     report,
+    benchmark,
     methods,
     families,
 )

@@ -1,4 +1,4 @@
-"""Progress of a merge on stderr, if a person is watching: bytes, speed, time left."""
+"""Progress on stderr, if a person is watching: of a merge by bytes, of a training by steps."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -18,6 +20,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from omnicompose.merging.options import Progress as MergeProgress
     from omnicompose.merging.options import Report
+    from omnicompose.training.train import Progress as TrainProgress
 
 STAGES = {"observe": "looking", "write": "writing"}
 
@@ -40,5 +43,27 @@ def merge_progress() -> Iterator["Report"]:
             task = tasks[progress.stage]
             bar.start_task(task)
             bar.update(task, completed=progress.done_bytes, total=progress.total_bytes)
+
+        yield report
+
+
+@contextmanager
+def training_progress() -> Iterator["TrainProgress"]:
+    """A callback for a training that moves one bar per stage and shows the loss."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, loss: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, loss=loss)
+            bar.update(tasks[stage], completed=done, loss=loss)
 
         yield report
