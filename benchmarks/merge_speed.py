@@ -146,30 +146,38 @@ def merge_here(method_name: str, paths: list[Path], out: Path) -> None:
     """The child process: merge, and print the time and the memory as JSON."""
     from omnicompose.merging.engine import run_merge
     from omnicompose.merging.job import Merge, TensorRef
+    from omnicompose.merging.options import EngineOptions
     from omnicompose.merging.registry import METHODS as REGISTRY
     from omnicompose.tensors.checkpoint import open_safetensors
 
     method = REGISTRY[method_name]
     parameters = {p.name: p.default for p in method.spec.parameters}
     parameters |= {"density": DENSITY} if "density" in parameters else {}
-    started = time.perf_counter()
-    sources = [open_safetensors(path) for path in paths]
-    jobs = []
-    for name, info in sources[0].infos().items():
-        refs = [TensorRef(source=source, name=name) for source in sources]
-        base = refs.pop(0) if method.spec.needs_base else None
-        merge = Merge(
-            output=info,
-            method=method,
-            parameters=parameters,
-            base=base,
-            experts=tuple(refs),
-            expert_names=tuple(f"m{i}" for i in range(3 - len(refs), 3)),
-            weights=WEIGHTS[3 - len(refs) :],
-        )
-        jobs.append(merge)
-    run_merge(jobs, out)
-    seconds = time.perf_counter() - started
+
+    def merge(paths: list[Path], out: Path, options: EngineOptions) -> float:
+        started = time.perf_counter()
+        sources = [open_safetensors(path) for path in paths]
+        jobs = []
+        for name, info in sources[0].infos().items():
+            refs = [TensorRef(source=source, name=name) for source in sources]
+            base = refs.pop(0) if method.spec.needs_base else None
+            job = Merge(
+                output=info,
+                method=method,
+                parameters=parameters,
+                base=base,
+                experts=tuple(refs),
+                expert_names=tuple(f"m{i}" for i in range(3 - len(refs), 3)),
+                weights=WEIGHTS[3 - len(refs) :],
+            )
+            jobs.append(job)
+        run_merge(jobs, out, options)
+        return time.perf_counter() - started
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Imports what the compiled loops need, as mergekit's side imports what it needs.
+        merge(write_models(Path(folder), "tiny"), Path(folder) / "out", EngineOptions(fuse=True))
+    seconds = merge(paths, out, EngineOptions())
     print(json.dumps({"seconds": seconds, "peak_rss_gib": peak_rss_gib()}))
 
 

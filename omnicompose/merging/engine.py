@@ -19,6 +19,7 @@ from omnicompose.merging.checks import check_jobs
 from omnicompose.merging.cost import bytes_read, bytes_written, working_bytes
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.fingerprint import job_hashes
+from omnicompose.merging.fused import worthwhile
 from omnicompose.merging.job import Job
 from omnicompose.merging.options import (
     Assemble,
@@ -162,6 +163,7 @@ class _Run:
         self._jobs = jobs
         finished = folder.finished()
         self._left = [job for job in jobs if job.output.name not in finished]
+        self._fuses = worthwhile(self._left, options)
         self._budget = MemoryBudget(options.memory_bytes)
         self._pool = Pool(thread_count(options, bytes_written(self._left)), self._budget)
 
@@ -194,6 +196,7 @@ class _Run:
             self._options.tile_elements,
             allow_nonfinite=self._options.allow_nonfinite,
             device=self._device,
+            fuses=self._fuses,
         )
 
     def _write_all(

@@ -8,6 +8,7 @@ import torch
 
 from omnicompose.errors import MergeError
 from omnicompose.merging.finite import all_finite, refuse_nonfinite
+from omnicompose.merging.fused import StoredTiles, fused_method
 from omnicompose.merging.job import (
     Copy,
     Derived,
@@ -15,6 +16,7 @@ from omnicompose.merging.job import (
     Factors,
     Fill,
     Job,
+    Measure,
     Merge,
     Node,
     Operand,
@@ -30,11 +32,17 @@ from omnicompose.merging.method import (
     BundleMethod,
     Carries,
     LowRank,
+    MakeTileObserver,
+    Measured,
     MergeContext,
     ObservingMethod,
     TensorGroup,
+    Tile,
+    TileLoop,
+    TileObserver,
 )
 from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
+from omnicompose.merging.pieces import Joiner
 from omnicompose.merging.reading import Reader
 from omnicompose.merging.statistics import Statistics, TiledSum
 from omnicompose.merging.workspace import Workspace
@@ -51,17 +59,28 @@ class Evaluator:
         *,
         allow_nonfinite: bool,
         device: torch.device,
+        fuses: bool = False,
     ) -> None:
-        """Work in `workspace`, reading at most `tile_elements` at a time."""
+        """Work in `workspace`, reading at most `tile_elements` at a time.
+
+        Args:
+            workspace: the buffers of one thread.
+            tile_elements: of element-wise methods.
+            allow_nonfinite: let NaN and infinities through.
+            device: where the arithmetic runs.
+            fuses: use the compiled loops of methods that have them.
+        """
         self._workspace = workspace
         self._tile_elements = tile_elements
         self._allow_nonfinite = allow_nonfinite
         self._device = device
+        self._fuses = fuses
+        self._stored = StoredTiles(workspace, tile_elements)
         self._reader = Reader(workspace, tile_elements, device)
         self._trusts_operands = False
         self._known: Mapping[int, Statistics] = {}
         self._statistics: dict[int, Statistics] = {}
-        self._mean_rows: dict[int, torch.Tensor] = {}
+        self._joiner = Joiner(workspace, self._reader, self._node)
         self.measures: dict[str, float] = {}
 
     def begin(self, job: Job, known: Mapping[int, Statistics], until: Merge | None = None) -> None:
@@ -72,7 +91,7 @@ class Evaluator:
             known: statistics that span the whole model, by identity of the merge.
             until: go no further than what this merge of the job is computed from.
         """
-        self._mean_rows.clear()
+        self._joiner.forget()
         self._statistics.clear()
         self.measures = {}
         self._known = known
@@ -87,7 +106,7 @@ class Evaluator:
     def end(self) -> None:
         """Forget the job, and give back the memory of whole tensors."""
         self._statistics.clear()
-        self._mean_rows.clear()
+        self._joiner.forget()
         self._workspace.shrink(self._tile_elements)
 
     def _context(self, merge: Merge) -> MergeContext:
@@ -101,12 +120,33 @@ class Evaluator:
         most_collected = int(survey_of(merge).collects * size)
         self._reader.looks = not (self._allow_nonfinite or self._trusts_operands)
         total = TiledSum(most_collected)
+        see_stored = self._tile_observer(merge, context, observe_pass)
         step = size if needs_whole(merge) else self._tile_elements
         for start, count in tiles_of_pass(merge, observe_pass, step):
             self._workspace.reset()
+            if see_stored is not None:
+                for position, stored in self._stored.read(merge, start, count):
+                    total.add(see_stored(Tile(position, size), stored))
+                continue
             group = self._group(merge, start, count)
             total.add(method.observe(group, context, observe_pass))
         return total.result()
+
+    def _tile_observer(
+        self, merge: Merge, context: MergeContext, observe_pass: int
+    ) -> TileObserver | None:
+        if not self._fuses or fused_method(merge) is None:
+            return None
+        make: MakeTileObserver | None = getattr(merge.method, "tile_observer", None)
+        return None if make is None else make(merge.expert_names, context, observe_pass)
+
+    def loop(self, job: Job) -> TileLoop | None:
+        """The compiled loop that gives what `values` gives for a job, where there is one."""
+        method = fused_method(job) if self._fuses else None
+        if method is None:
+            return None
+        merge: Merge = job  # type: ignore[assignment]  # `fused_method` has looked
+        return method.tile_loop(merge.expert_names, merge.weights, self._context(merge))
 
     def values(self, job: Job, start: int, count: int) -> torch.Tensor:
         """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""
@@ -114,11 +154,15 @@ class Evaluator:
         self._reader.looks = not (self._allow_nonfinite or self._trusts_operands)
         values = self._node(job, start, count)
         if not self._allow_nonfinite and not all_finite(values):
-            self._refuse(job, start, count)
+            self.refuse(job, start, count)
         return values
 
-    def _refuse(self, job: Job, start: int, count: int) -> NoReturn:
-        """Compute once more with an eye on the operands, so that the one at fault is named."""
+    def refuse(self, job: Job, start: int, count: int) -> NoReturn:
+        """Compute once more with an eye on the operands, so that the one at fault is named.
+
+        Raises:
+            MergeError: naming the tensor, the file or method, the value and the index.
+        """
         self._reader.looks = True
         self._workspace.reset()
         refuse_nonfinite(self._node(job, start, count), job.output, _origin(job), start)
@@ -134,9 +178,9 @@ class Evaluator:
             case Difference():
                 return self._difference(node, start, count)
             case Rows():
-                return self._rows(node, start, count)
+                return self._joiner.rows(node, start, count)
             case Factors():
-                return self._factors(node)
+                return self._joiner.factors(node)
             case Derived():
                 return self._derived(node, start, count)
             case Fill() | Copy():
@@ -175,7 +219,21 @@ class Evaluator:
             weights=merge.weights,
             offset=start,
             factors=factors,
+            measured=tuple(self._measured(one, merge, start, count) for one in merge.measures),
         )
+
+    def _measured(
+        self, measure: Measure | None, merge: Merge, start: int, count: int
+    ) -> Measured | None:
+        """The tile of a sum that has the tensor's shape; the whole of any other."""
+        if measure is None:
+            return None
+        info = measure.ref.info
+        if info.shape == merge.output.shape and merge.method.spec.granularity == "element":
+            total = self._reader.read(measure.ref, start, count)
+        else:
+            total = self._reader.read(measure.ref, 0, info.num_elements).view(info.shape)
+        return Measured(total=total, count=measure.count)
 
     def _low_rank(self, merge: Merge) -> tuple[LowRank | None, ...]:
         found = (
@@ -218,47 +276,6 @@ class Evaluator:
     def _difference(self, job: Difference, start: int, count: int) -> torch.Tensor:
         minuend = self._node(job.minuend, start, count)
         return minuend - self._as_written(job.subtrahend, start, count)
-
-    def _rows(self, job: Rows, start: int, count: int) -> torch.Tensor:
-        values = self._workspace.take(torch.float32, count)
-        width = job.output.num_elements // max(job.output.shape[0], 1)
-        first = 0
-        for piece in job.pieces:
-            rows = piece.num_rows if isinstance(piece, Fill) else piece.info.shape[0]
-            begin, end = max(start, first), min(start + count, first + rows * width)
-            if begin < end:
-                target = values[begin - start : end - start]
-                mark = self._workspace.mark()
-                if isinstance(piece, Fill):
-                    self._fill(target, piece, begin - first, width)
-                else:
-                    target.copy_(self._node(piece, begin - first, end - begin))
-                self._workspace.rewind(mark)
-            first += rows * width
-        return values
-
-    def _fill(self, target: torch.Tensor, fill: Fill, start: int, width: int) -> None:
-        if fill.mean_of is None:
-            target.zero_()
-            return
-        row = self._mean_rows.get(id(fill))
-        if row is None:
-            row = self._mean_rows[id(fill)] = self._reader.mean_row(fill.mean_of, width)
-        columns = torch.arange(start, start + target.numel(), device=row.device) % width
-        target.copy_(row[columns])
-
-    def _factors(self, job: Factors) -> torch.Tensor:
-        values = self._workspace.take(torch.float32, job.output.num_elements)
-        target, first = values.view(job.output.shape), 0
-        for piece in job.pieces:
-            mark, info = self._workspace.mark(), piece.tensor.info
-            factor = self._reader.read(piece.tensor, 0, info.num_elements).view(info.shape)
-            rank = info.shape[job.axis]
-            torch.mul(factor, piece.scale, out=target.narrow(job.axis, first, rank))
-            first += rank
-            self._workspace.rewind(mark)
-        target.narrow(job.axis, first, target.shape[job.axis] - first).zero_()
-        return values
 
 
 def _reads_only(job: Job) -> bool:

@@ -52,6 +52,19 @@ class TensorRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What was measured of one expert for one tensor, in a file of statistics.
+
+    Attributes:
+        ref: the sum.
+        count: what it is a sum over: tokens or examples.
+    """
+
+    ref: TensorRef
+    count: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
     """The output is what a method makes of the experts' tensors.
 
@@ -70,6 +83,7 @@ class Merge:
         key: the tensor's name in the backbone, as methods see it; the output's name by default.
         use_factors: the experts' sources know their deltas to exactly this base as factors, and
             the method may work on them.
+        measures: per expert what was measured of it for this tensor; empty if nothing was.
     """
 
     output: TensorInfo
@@ -85,6 +99,7 @@ class Merge:
     seed: int = 0
     key: str = ""
     use_factors: bool = False
+    measures: tuple[Measure | None, ...] = ()
 
     @property
     def info(self) -> TensorInfo:
@@ -201,7 +216,8 @@ def children(node: Node) -> tuple[Node, ...]:
         case TensorRef():
             return ()
         case Merge():
-            return node.experts if node.base is None else (node.base, *node.experts)
+            measured = tuple(one.ref for one in node.measures if one is not None)
+            return (*(() if node.base is None else (node.base,)), *node.experts, *measured)
         case Part():
             return (node.merge,)
         case Copy():

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from omnicompose.tensors.low_rank import LowRank as LowRank
@@ -11,6 +12,9 @@ from omnicompose.tensors.low_rank import LowRank as LowRank
 Granularity = Literal["element", "tensor", "block", "model"]
 Role = Literal["attention", "mlp", "norm", "bias", "embedding", "head", "other"]
 ParameterValue = float | int | bool | str | Mapping[str, float]
+Statistic = Literal["gram", "merged_gram", "fisher", "attention", "coefficients"]
+"""What `omnicompose collect` measures: Grams of inputs (of the model itself, or of the merged one),
+squared gradients, shares of attention on media. Coefficients are what a search writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,10 @@ class MethodSpec:
         factored_ok: works on low-rank factors without forming dense deltas.
         dense_when: values of parameters under which it needs dense deltas after all.
         output: one tensor, or a bundle of a shared delta with parts per expert.
+        measures: what has to be measured of its experts on data; None: it looks at weights alone.
+        measured: which experts: every one, or the first.
+        data: for methods whose coefficients are searched for: what the search looks at.
+        measured_when: values of parameters under which it does measure; empty: always.
     """
 
     name: str
@@ -74,6 +82,28 @@ class MethodSpec:
     factored_ok: bool = False
     dense_when: Mapping[str, ParameterValue] = field(default_factory=dict)
     output: Literal["tensor", "bundle"] = "tensor"
+    measures: Statistic | None = None
+    measured: Literal["every", "first"] = "every"
+    measured_when: Mapping[str, ParameterValue] = field(default_factory=dict)
+    data: str = ""
+
+    def measures_under(self, parameters: Mapping[str, ParameterValue]) -> Statistic | None:
+        """What has to be measured under these parameters; None: nothing."""
+        needed = all(parameters.get(name) == value for name, value in self.measured_when.items())
+        return self.measures if needed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured of one expert for one tensor.
+
+    Attributes:
+        total: a sum over data, fp32; for `fisher` the tile of it that belongs to the group's.
+        count: what it is a sum over: tokens (Grams) or examples (Fisher, attention).
+    """
+
+    total: torch.Tensor
+    count: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +122,7 @@ class TensorGroup:
         weights: one coefficient per expert, as the recipe gives it, not normalised.
         offset: index of this tile's first element in the flattened tensor; 0 for whole tensors.
         factors: per expert its delta as factors, where it has one and the method can use it.
+        measured: per expert what was measured of it for this tensor; empty if nothing was.
     """
 
     name: str
@@ -105,6 +136,7 @@ class TensorGroup:
     weights: tuple[float, ...]
     offset: int = 0
     factors: tuple[LowRank | None, ...] = ()
+    measured: tuple[Measured | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +170,50 @@ class Method(Protocol):
 Carries = Callable[[tuple[float, ...], Mapping[str, ParameterValue]], bool]
 """A method may have `carries(weights, parameters)`: whether every NaN and infinity of its operands
 is sure to show in its result. The engine then looks at the result instead of at every operand."""
+
+
+class TileLoop(Protocol):
+    """A compiled merge of one tile."""
+
+    def __call__(self, stored: np.ndarray, out: np.ndarray) -> bool:
+        """Fill `out`; whether all of it is finite (it is good for nothing if not).
+
+        Args:
+            stored: `[operand, element]`, the base first; fp32, or bf16 bit patterns as uint16.
+            out: `[element]`, of the same dtype.
+        """
+        ...
+
+
+class FusedMethod(Method, Protocol):
+    """An element-wise method that can also merge without a detour through torch's fp32 tensors.
+
+    A method that observes may have `tile_observer` beside it, with the meaning of `observe`.
+    """
+
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """Whether every NaN and infinity of the operands is sure to show in the result."""
+        ...
+
+    def tile_loop(
+        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
+    ) -> TileLoop | None:
+        """A loop that gives the very bits of `merge`; None if these parameters have none."""
+        ...
+
+
+class Tile(NamedTuple):
+    """Where a tile lies: its first element, and the number of elements of the whole tensor."""
+
+    start: int
+    size: int
+
+
+TileObserver = Callable[[Tile, np.ndarray], Mapping[str, torch.Tensor]]
+"""Statistics of one tile of stored numbers, `[operand, element]`, the base first."""
+
+MakeTileObserver = Callable[[tuple[str, ...], MergeContext, int], TileObserver | None]
+"""(expert names, context, number of the pass) -> a compiled `observe`; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ class EngineOptions:
         num_threads: tensors worked on at the same time; None: one per processor, 8 at most.
         tile_elements: elements per tile of element-wise methods.
         batch_bytes: small tensors are handed to a thread together, up to so many output bytes.
+        fuse: use the compiled loops of methods that have them; None: where it pays.
     """
 
     memory_bytes: int = 2 * GIBIBYTE
@@ -37,6 +38,7 @@ class EngineOptions:
     num_threads: int | None = None
     tile_elements: int = 1 << 18
     batch_bytes: int = 1 << 20
+    fuse: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ import torch
 
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.finite import all_finite, check_rounding, refuse_nonfinite
-from omnicompose.merging.job import Copy, Job, needs_whole
+from omnicompose.merging.fused import StoredTiles, as_stored
+from omnicompose.merging.job import Copy, Job, Merge, needs_whole
+from omnicompose.merging.method import TileLoop
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.parallel import Stopped
 from omnicompose.merging.statistics import Statistics
@@ -39,6 +41,7 @@ class TensorWriter:
         self._stop = stop
         self._tile_elements = options.tile_elements
         self._allow_nonfinite = options.allow_nonfinite
+        self._stored = StoredTiles(workspace, options.tile_elements)
 
     def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> Mapping[str, float]:
         """Write the tensor of a job; what was measured meanwhile.
@@ -89,7 +92,12 @@ class TensorWriter:
         self, job: Job, known: Mapping[int, Statistics], sink: Sink
     ) -> Mapping[str, float]:
         self._evaluator.begin(job, known)
+        loop = self._evaluator.loop(job)
         size = job.output.num_elements
+        if loop is not None and isinstance(job, Merge):
+            self._fuse(job, loop, sink)
+            self._evaluator.end()
+            return {}
         for start, count in _tiles(size, size if needs_whole(job) else self._tile_elements):
             values = self._evaluator.values(job, start, count)
             rounded = self._workspace.take(
@@ -104,6 +112,17 @@ class TensorWriter:
         measures = dict(self._evaluator.measures)
         self._evaluator.end()
         return measures
+
+    def _fuse(self, job: Merge, loop: TileLoop, sink: Sink) -> None:
+        """Stored operands in, stored results out."""
+        self._workspace.reset()
+        rounded = self._stored.result(job)
+        out = as_stored(rounded)
+        for start, stored in self._stored.read(job, 0, job.output.num_elements):
+            count = stored.shape[1]
+            if not loop(stored, out[:count]):
+                self._evaluator.refuse(job, start, count)
+            sink(start, rounded[:count])
 
 
 def _tiles(size: int, tile: int) -> list[tuple[int, int]]:

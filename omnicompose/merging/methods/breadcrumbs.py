@@ -35,6 +35,7 @@ from omnicompose.merging.method import (
 from omnicompose.merging.methods.consensus import COMBINE
 from omnicompose.merging.methods.deltas import deltas, per_expert, word
 from omnicompose.merging.methods.joining import join
+from omnicompose.merging.methods.selection import TensorMagnitudes
 from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
     DENSITY,
@@ -45,6 +46,7 @@ from omnicompose.merging.methods.trimming import (
     keep_from,
     keep_up_to,
     num_kept,
+    tile_of,
 )
 
 GAMMA = Parameter(
@@ -129,7 +131,8 @@ class Breadcrumbs:
         """Counts of magnitudes."""
         search = _thresholds(group.expert_names, context)
         stage = TENSOR_STAGES[observe_pass]
-        return search.observe(stage, group, deltas(group), context.statistics)
+        magnitudes = [TensorMagnitudes(delta) for delta in deltas(group)]
+        return search.observe(stage, tile_of(group), magnitudes, context.statistics)
 
     def needs(
         self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int

@@ -11,6 +11,7 @@ differ: an expert with weight 0 is not read, and a lone weight of 1 copies its e
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from omnicompose.merging.method import (
@@ -19,6 +20,7 @@ from omnicompose.merging.method import (
     Parameter,
     ParameterValue,
     TensorGroup,
+    TileLoop,
 )
 from omnicompose.merging.methods.deltas import combine, flag, normalised
 
@@ -47,6 +49,17 @@ class Linear:
     def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
         """An expert without weight is not read; all others show."""
         return 0.0 not in weights
+
+    def tile_loop(
+        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
+    ) -> TileLoop:
+        """One sum over the stored experts."""
+        from omnicompose.merging.kernels.sums import weighted_sum
+
+        normalize = flag(context.parameters, "normalize")
+        used = normalised(weights, "experts") if normalize else weights
+        coefficients = np.array(used, np.float32)
+        return lambda stored, out: weighted_sum(stored, coefficients, out)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """The average, fp32, of the experts' shape."""

@@ -34,8 +34,7 @@ from omnicompose.merging.methods.consensus import elect, merge_agreeing
 from omnicompose.merging.methods.deltas import add_to_base, deltas, number, word
 from omnicompose.merging.methods.energy import energy_shares, observe_energy
 from omnicompose.merging.methods.selection import (
-    count_prefixes,
-    count_suffixes,
+    TensorMagnitudes,
     kth_largest,
     place_of,
 )
@@ -88,9 +87,12 @@ class Sce:
             return observe_energy(group, _selected(group, context))
         variance = _variance(deltas(group))
         if observe_pass == 0:
-            return {"upper": count_prefixes(variance), "nonzero": torch.count_nonzero(variance)}
+            return {
+                "upper": TensorMagnitudes(variance).count_prefixes(),
+                "nonzero": torch.count_nonzero(variance),
+            }
         place = place_of(context.statistics["upper"], _rank(context))
-        return {"lower": count_suffixes(variance, [place.bin])}
+        return {"lower": TensorMagnitudes(variance).count_suffixes([place.bin])}
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the merged delta, fp32."""

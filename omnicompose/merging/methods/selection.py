@@ -10,7 +10,7 @@ it counts what is above that stretch and collects what is in it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,23 +26,85 @@ class Place(NamedTuple):
     rank: int
 
 
-def magnitude_bits(values: torch.Tensor) -> torch.Tensor:
-    """Bit patterns of `|values|`: flat int32 that sorts like the magnitudes."""
-    return values.reshape(-1).contiguous().view(torch.int32) & 0x7FFFFFFF
+class Magnitudes(Protocol):
+    """The magnitudes of one tile of a delta, to be counted."""
+
+    def count_prefixes(self) -> torch.Tensor:
+        """How many fall into each bin of upper 16 bits; int64 `[PREFIXES]`."""
+        ...
+
+    def count_suffixes(self, prefixes: Sequence[int]) -> torch.Tensor:
+        """Inside each given bin of upper bits, how many per lower 16 bits; `[n, SUFFIXES]`."""
+        ...
+
+    def split_at(self, least: int, end: int) -> tuple[int, torch.Tensor]:
+        """How many have bit patterns from `end` on, and the patterns in `[least, end)`, int32."""
+        ...
 
 
-def count_prefixes(values: torch.Tensor) -> torch.Tensor:
-    """How many magnitudes fall into each bin of upper 16 bits; int64 `[PREFIXES]`."""
-    upper = magnitude_bits(values).bitwise_right_shift_(16)
-    return torch.bincount(upper.to(torch.int64), minlength=PREFIXES)
+class TensorMagnitudes:
+    """`Magnitudes` of an fp32 tensor."""
+
+    def __init__(self, delta: torch.Tensor) -> None:
+        """Look at a delta's bit patterns: flat int32 that sorts like the magnitudes."""
+        self._bits = delta.reshape(-1).contiguous().view(torch.int32) & 0x7FFFFFFF
+
+    def count_prefixes(self) -> torch.Tensor:
+        """Of all bins."""
+        upper = self._bits >> 16
+        return torch.bincount(upper.to(torch.int64), minlength=PREFIXES)
+
+    def count_suffixes(self, prefixes: Sequence[int]) -> torch.Tensor:
+        """Of the given bins."""
+        rows = [_within(self._bits, prefix) for prefix in prefixes]
+        lower = [(row & 0xFFFF).to(torch.int64) for row in rows]
+        return torch.stack([torch.bincount(row, minlength=SUFFIXES) for row in lower])
+
+    def split_at(self, least: int, end: int) -> tuple[int, torch.Tensor]:
+        """Above a stretch, and in it."""
+        if self._bits.device.type != "cpu":
+            within = self._bits[(self._bits >= least) & (self._bits < end)]
+            return int((self._bits >= end).sum()), within
+        # numpy compares, counts and compresses in a fraction of torch's time on a CPU.
+        numbers = self._bits.numpy()
+        inside, above = numbers >= least, numbers >= end
+        num_above = int(np.count_nonzero(above))
+        np.logical_xor(inside, above, out=inside)
+        return num_above, torch.from_numpy(numbers[np.flatnonzero(inside)])
 
 
-def count_suffixes(values: torch.Tensor, prefixes: Sequence[int]) -> torch.Tensor:
-    """Inside each given bin of upper bits, how many per lower 16 bits; int64 `[n, SUFFIXES]`."""
-    bits = magnitude_bits(values)
-    rows = [_within(bits, prefix) for prefix in prefixes]
-    lower = [(row & 0xFFFF).to(torch.int64) for row in rows]
-    return torch.stack([torch.bincount(row, minlength=SUFFIXES) for row in lower])
+class StoredMagnitudes:
+    """`Magnitudes` of the delta of one expert, from stored numbers by compiled loops."""
+
+    def __init__(self, stored: np.ndarray, expert: int) -> None:
+        """Look at row `1 + expert` less row 0 of `[operand, element]`."""
+        self._stored, self._expert = stored, expert
+
+    def count_prefixes(self) -> torch.Tensor:
+        """Of all bins."""
+        from omnicompose.merging.kernels.magnitudes import count_prefixes
+
+        counts = np.zeros(PREFIXES, np.int64)
+        count_prefixes(self._stored, self._expert, counts)
+        return torch.from_numpy(counts)
+
+    def count_suffixes(self, prefixes: Sequence[int]) -> torch.Tensor:
+        """Of the given bins."""
+        from omnicompose.merging.kernels.magnitudes import count_suffixes
+
+        counts = np.zeros((len(prefixes), SUFFIXES), np.int64)
+        for prefix, row in zip(prefixes, counts, strict=True):
+            count_suffixes(self._stored, self._expert, np.uint32(prefix), row)
+        return torch.from_numpy(counts)
+
+    def split_at(self, least: int, end: int) -> tuple[int, torch.Tensor]:
+        """Above a stretch, and in it."""
+        from omnicompose.merging.kernels.magnitudes import split_deltas
+
+        patterns = np.empty(self._stored.shape[1] + 1, np.uint32)
+        stretch = np.uint32(least), np.uint32(end)
+        above, num_inside = split_deltas(self._stored, self._expert, *stretch, patterns)
+        return above, torch.from_numpy(patterns[:num_inside].view(np.int32).copy())
 
 
 def _within(bits: torch.Tensor, prefix: int) -> torch.Tensor:
@@ -52,19 +114,6 @@ def _within(bits: torch.Tensor, prefix: int) -> torch.Tensor:
     numbers = bits.numpy()
     kept: np.ndarray = numbers[(numbers >> 16) == prefix]
     return torch.from_numpy(kept)
-
-
-def split_at(values: torch.Tensor, least: int, end: int) -> tuple[int, torch.Tensor]:
-    """How many magnitudes have bit patterns from `end` on, and those in `[least, end)`, int32."""
-    bits = magnitude_bits(values)
-    if bits.device.type != "cpu":
-        return int((bits >= end).sum()), bits[(bits >= least) & (bits < end)]
-    # numpy compares, counts and compresses in a fraction of torch's time on a CPU.
-    numbers = bits.numpy()
-    inside, above = numbers >= least, numbers >= end
-    num_above = int(np.count_nonzero(above))
-    np.logical_xor(inside, above, out=inside)
-    return num_above, torch.from_numpy(numbers[np.flatnonzero(inside)])
 
 
 def kth_pattern(patterns: torch.Tensor, rank: int) -> float:

@@ -9,8 +9,9 @@ Paper: "Editing models with task arithmetic", arXiv 2212.04089, section 2. Check
 differ: deltas stay in fp32 (mergekit keeps them in the input's dtype).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
 from omnicompose.merging.method import (
@@ -19,6 +20,7 @@ from omnicompose.merging.method import (
     Parameter,
     ParameterValue,
     TensorGroup,
+    TileLoop,
 )
 from omnicompose.merging.methods.deltas import (
     base_of,
@@ -55,12 +57,24 @@ class TaskArithmetic:
         """A lone expert may be copied without its base; all others show, if they have a weight."""
         return len(weights) > 1 and 0.0 not in (parameters["scale"], *weights)
 
+    def tile_loop(
+        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
+    ) -> TileLoop:
+        """One sum over the stored base and experts."""
+        from omnicompose.merging.kernels.sums import weighted_deltas
+
+        coefficients = np.array(_coefficients(weights, "experts", context), np.float32)
+        return lambda stored, out: weighted_deltas(stored, coefficients, out)
+
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the scaled sum, fp32."""
-        normalize = flag(context.parameters, "normalize")
-        weights = normalised(group.weights, group.name) if normalize else group.weights
-        scale = number(context.parameters, "scale")
-        return add_weighted_deltas(group, [scale * weight for weight in weights])
+        return add_weighted_deltas(group, _coefficients(group.weights, group.name, context))
+
+
+def _coefficients(weights: Sequence[float], name: str, context: MergeContext) -> list[float]:
+    normalize = flag(context.parameters, "normalize")
+    scale = number(context.parameters, "scale")
+    return [scale * weight for weight in (normalised(weights, name) if normalize else weights)]
 
 
 def add_weighted_deltas(group: TensorGroup, coefficients: list[float]) -> torch.Tensor:

@@ -24,6 +24,7 @@ Where we differ, and how to ask for the other:
 from collections.abc import Mapping
 from typing import cast
 
+import numpy as np
 import torch
 
 from omnicompose.merging.method import (
@@ -33,9 +34,13 @@ from omnicompose.merging.method import (
     ParameterValue,
     Survey,
     TensorGroup,
+    Tile,
+    TileLoop,
+    TileObserver,
 )
 from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
 from omnicompose.merging.methods.deltas import add_to_base, deltas, number, per_expert, word
+from omnicompose.merging.methods.selection import StoredMagnitudes, TensorMagnitudes
 from omnicompose.merging.methods.sparsify import RESCALE, observe_l1, restore_l1
 from omnicompose.merging.methods.task_arithmetic import SCALE
 from omnicompose.merging.methods.trimming import (
@@ -48,6 +53,7 @@ from omnicompose.merging.methods.trimming import (
     Thresholds,
     keep_from,
     num_kept,
+    tile_of,
 )
 
 SPEC = MethodSpec(
@@ -118,6 +124,38 @@ class Ties:
         """What is not finite is the largest of its delta, so it is kept and wins the vote."""
         return 0.0 not in (parameters["scale"], *weights)
 
+    def tile_observer(
+        self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
+    ) -> TileObserver | None:
+        """Magnitudes counted by compiled loops; other passes have none."""
+        stage = _stages(context.parameters)[observe_pass]
+        if stage not in TENSOR_STAGES:
+            return None
+        search = _thresholds(expert_names, context)
+
+        def observe(tile: Tile, stored: np.ndarray) -> Mapping[str, torch.Tensor]:
+            moved = [StoredMagnitudes(stored, i) for i in range(len(expert_names))]
+            return search.observe(stage, tile, moved, context.statistics)
+
+        return observe
+
+    def tile_loop(
+        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
+    ) -> TileLoop | None:
+        """Trim, elect and merge in one loop, as long as no L1 norm or majority plays a part."""
+        parameters = context.parameters
+        if parameters["combine"] == "max" or parameters["zero_sign"] == "majority":
+            return None
+        if parameters["rescale"] == "l1":
+            return None
+        from omnicompose.merging.kernels.agreement import merge_agreeing
+
+        least = np.array(_least_kept(expert_names, context), np.float32)
+        shares = np.array(weights, np.float32)
+        scale = np.float32(number(parameters, "scale"))
+        takes_mean = parameters["combine"] == "mean"
+        return lambda stored, out: merge_agreeing(stored, least, shares, scale, takes_mean, out)
+
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int
     ) -> Mapping[str, torch.Tensor]:
@@ -126,7 +164,8 @@ class Ties:
         moved = deltas(group)
         if stage in TENSOR_STAGES:
             search = _thresholds(group.expert_names, context)
-            return search.observe(stage, group, moved, context.statistics)
+            magnitudes = [TensorMagnitudes(delta) for delta in moved]
+            return search.observe(stage, tile_of(group), magnitudes, context.statistics)
         if stage == "l1":
             return observe_l1(group, moved, _trimmed(group, context))
         elected = torch.sign(_weighted_sum(group, _kept(group, context)))
@@ -175,15 +214,17 @@ def _thresholds(expert_names: tuple[str, ...], context: MergeContext) -> Thresho
     )
 
 
-def _trimmed(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:
-    moved = list(deltas(group))
+def _least_kept(expert_names: tuple[str, ...], context: MergeContext) -> list[float]:
+    """The least magnitude of every expert's delta that is kept."""
     if context.parameters["density"] == 1.0:
-        return moved
-    search = _thresholds(group.expert_names, context)
-    for i, delta in enumerate(moved):
-        (least,) = search.find(i, context.statistics)
-        moved[i] = keep_from(delta, least)
-    return moved
+        return [0.0] * len(expert_names)
+    search = _thresholds(expert_names, context)
+    return [search.find(i, context.statistics)[0] for i in range(len(expert_names))]
+
+
+def _trimmed(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:
+    least = _least_kept(group.expert_names, context)
+    return [keep_from(delta, limit) for delta, limit in zip(deltas(group), least, strict=True)]
 
 
 def _kept(group: TensorGroup, context: MergeContext) -> list[torch.Tensor]:

@@ -15,16 +15,14 @@ from math import ceil, prod, sqrt
 import numpy as np
 import torch
 
-from omnicompose.merging.method import Parameter, TensorGroup
+from omnicompose.merging.method import Parameter, TensorGroup, Tile
 from omnicompose.merging.methods.selection import (
     PREFIXES,
     SUFFIXES,
-    count_prefixes,
-    count_suffixes,
+    Magnitudes,
     kth_largest,
     kth_pattern,
     place_of,
-    split_at,
 )
 from omnicompose.merging.statistics import COLLECTED
 
@@ -68,6 +66,11 @@ def num_kept(density: float, size: int, counting: str) -> int:
     return min(max(1, KEPT[counting](density, size)), size)
 
 
+def tile_of(group: TensorGroup) -> Tile:
+    """Where a group's tile lies."""
+    return Tile(start=group.offset, size=prod(group.shape))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
     """The search for the magnitudes at some ranks of every expert's delta.
@@ -81,31 +84,30 @@ class Thresholds:
     ranks: Ranks
 
     def observe(
-        self, stage: str, group: TensorGroup, moved: Sequence[torch.Tensor], statistics: Statistics
+        self, stage: str, tile: Tile, deltas: Sequence[Magnitudes], statistics: Statistics
     ) -> dict[str, torch.Tensor]:
         """Additive statistics of one tile of all deltas."""
         found: dict[str, torch.Tensor] = {}
-        if stage == "sample" and group.offset == 0:
-            found["size"] = torch.tensor(prod(group.shape))
-        for i, delta in enumerate(moved):
+        if stage == "sample" and tile.start == 0:
+            found["size"] = torch.tensor(tile.size)
+        for i, delta in enumerate(deltas):
             found |= self._observe_one(stage, i, delta, statistics)
         return found
 
     def _observe_one(
-        self, stage: str, i: int, delta: torch.Tensor, statistics: Statistics
+        self, stage: str, i: int, delta: Magnitudes, statistics: Statistics
     ) -> dict[str, torch.Tensor]:
         expert = self.experts[i]
         if stage in ("sample", "upper"):
-            return {f"{stage}.{expert}": count_prefixes(delta)}
+            return {f"{stage}.{expert}": delta.count_prefixes()}
         if stage == "lower":
             upper = statistics[f"upper.{expert}"]
             wanted = self.ranks(i, int(upper.sum()))
-            return {
-                f"lower.{expert}": count_suffixes(delta, [place_of(upper, r).bin for r in wanted])
-            }
+            prefixes = [place_of(upper, rank).bin for rank in wanted]
+            return {f"lower.{expert}": delta.count_suffixes(prefixes)}
         found: dict[str, torch.Tensor] = {}
         for row, (least, end) in enumerate(self._stretches(i, statistics).tolist()):
-            above, inside = split_at(delta, least, end)
+            above, inside = delta.split_at(least, end)
             found[f"{COLLECTED}{expert}.{row}"] = inside
             found[f"count.{expert}.{row}"] = torch.tensor([above, inside.numel()])
         return found

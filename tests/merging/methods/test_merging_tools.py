@@ -22,9 +22,9 @@ numbers = st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=60
 def threshold(values: torch.Tensor, rank: int, cut: int) -> float:
     """By counting two halves apart and adding the counts up."""
     halves = [values[:cut], values[cut:]]
-    upper = sum(selection.count_prefixes(half) for half in halves)
+    upper = sum(selection.TensorMagnitudes(half).count_prefixes() for half in halves)
     prefix = selection.place_of(upper, rank).bin
-    lower = sum(selection.count_suffixes(half, [prefix]) for half in halves)
+    lower = sum(selection.TensorMagnitudes(half).count_suffixes([prefix]) for half in halves)
     return selection.kth_largest(upper, lower[0], rank)
 
 

@@ -1,0 +1,91 @@
+"""Merges in one go through memory: stored operands in, stored results out, by compiled loops.
+
+What a merge's values are is said by its method in torch; `FusedMethod` gives loops that come to the
+very same bits. They are used where every operand is read as it is written, on a CPU, and where
+there is enough to do to be worth the compiler.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from omnicompose.merging.job import Job, Merge, TensorRef
+from omnicompose.merging.method import FusedMethod
+from omnicompose.merging.options import EngineOptions
+from omnicompose.merging.workspace import Workspace
+
+STORED_DTYPES = {torch.bfloat16: torch.uint16, torch.float32: torch.float32}
+"""Dtypes that the loops read and write, and the numpy dtype that they see."""
+TILE_ELEMENTS = 1 << 18
+"""The operands' tiles and the result's stay in the last cache from the read to the write."""
+LEAST_BYTES = 1 << 29
+"""With less to write, importing the compiler takes longer than its loops save."""
+
+
+def worthwhile(jobs: Sequence[Job], options: EngineOptions) -> bool:
+    """Whether compiled loops may be used in this run, and pay."""
+    if options.allow_nonfinite or torch.device(options.device).type != "cpu":
+        return False
+    if options.fuse is not None:
+        return options.fuse
+    sizes = (job.output.num_bytes for job in jobs if fused_method(job) is not None)
+    return sum(sizes) >= LEAST_BYTES
+
+
+def fused_method(job: Job) -> FusedMethod | None:
+    """The method of a job whose operands all lie as they will be written, if it has loops.
+
+    It must also be sure to carry NaN and infinities on: the loops look at results alone.
+    """
+    if not isinstance(job, Merge) or job.use_factors or job.measures:
+        return None
+    # Asking a protocol with isinstance takes longer than merging a small tensor.
+    if getattr(job.method, "tile_loop", None) is None:
+        return None
+    method: FusedMethod = job.method  # type: ignore[assignment]  # it has a loop
+    dtype = job.output.dtype
+    stored = dtype in STORED_DTYPES and all(
+        isinstance(operand, TensorRef) and operand.info.dtype == dtype for operand in operands(job)
+    )
+    return method if stored and method.carries(job.weights, job.parameters) else None
+
+
+def operands(merge: Merge) -> tuple[TensorRef, ...]:
+    """The base, where the method takes one, and the experts."""
+    based = merge.method.spec.needs_base and merge.base is not None
+    every = (merge.base, *merge.experts) if based else merge.experts
+    return tuple(operand for operand in every if isinstance(operand, TensorRef))
+
+
+class StoredTiles:
+    """Tiles of a merge as numpy arrays of stored numbers, in the buffers of one thread."""
+
+    def __init__(self, workspace: Workspace, tile_elements: int) -> None:
+        """Read into `workspace`, at most `tile_elements` of each operand at a time."""
+        self._workspace = workspace
+        self._tile_elements = min(tile_elements, TILE_ELEMENTS)
+
+    def read(self, merge: Merge, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
+        """First element and `[operand, element]` of every tile in a stretch, in order."""
+        refs = operands(merge)
+        dtype = merge.output.dtype
+        step = min(count, self._tile_elements)
+        buffer = self._workspace.take(dtype, len(refs) * step, on_host=True)
+        places = [(ref.source, ref.name, ref.start) for ref in refs]
+        for position in range(start, start + count, max(step, 1)):
+            size = min(step, start + count - position)
+            tile = buffer[: len(refs) * size].view(len(refs), size)
+            for row, (source, name, first) in zip(tile.unbind(), places, strict=True):
+                source.read_into(name, first + position, row)
+            yield position, as_stored(tile)
+
+    def result(self, merge: Merge) -> torch.Tensor:
+        """A buffer for a tile of the output."""
+        size = min(merge.output.num_elements, self._tile_elements)
+        return self._workspace.take(merge.output.dtype, size, on_host=True)
+
+
+def as_stored(tensor: torch.Tensor) -> np.ndarray:
+    """The numbers of a tensor on the CPU as the loops see them, without a copy."""
+    return tensor.view(STORED_DTYPES[tensor.dtype]).numpy()

@@ -1,0 +1,106 @@
+"""Trim deltas, elect a sign per entry, combine the entries that agree (TIES)."""
+
+import numpy as np
+
+from omnicompose.merging.kernels.numbers import (
+    BLOCK,
+    EXPONENT,
+    bits,
+    compiled,
+    fma,
+    load,
+    rounded,
+)
+
+
+@compiled
+def load_trimmed(base: np.ndarray, values: np.ndarray, least: np.float32, kept: np.ndarray) -> None:
+    """Fill `kept` with the entries of one block's delta whose magnitude is `least` or more."""
+    for i in range(kept.size):
+        delta = load(values[i]) - load(base[i])
+        # A NaN is kept, as an infinity is, and shows in the result.
+        kept[i] = np.float32(0.0) if abs(delta) < least else delta
+
+
+@compiled
+def add_vote(kept: np.ndarray, weight: np.float32, votes: np.ndarray, is_first: bool) -> None:
+    """Add one expert's weighted entries."""
+    if is_first:
+        for i in range(kept.size):
+            votes[i] = kept[i] * weight
+    else:
+        for i in range(kept.size):
+            votes[i] = fma(kept[i], weight, votes[i])
+
+
+@compiled
+def add_agreeing(
+    kept: np.ndarray, weight: np.float32, votes: np.ndarray, total: np.ndarray, support: np.ndarray
+) -> None:
+    """Add the magnitudes of the entries that agree with the vote, and the weight behind them."""
+    side = np.float32(1.0) if weight >= np.float32(0.0) else np.float32(-1.0)
+    size = abs(weight)
+    for i in range(kept.size):
+        elected = side if votes[i] >= np.float32(0.0) else -side
+        agreeing = kept[i] * elected
+        agreeing = np.float32(0.0) if agreeing < np.float32(0.0) else agreeing
+        total[i] = fma(agreeing, size, total[i])
+        support[i] += weight if agreeing > np.float32(0.0) else np.float32(0.0)
+
+
+@compiled
+def divide(total: np.ndarray, support: np.ndarray, least_weight: np.float32) -> None:
+    """Divide by the support; where nobody agrees the total is 0, and stays so."""
+    if least_weight > np.float32(0.0):
+        for i in range(total.size):
+            total[i] /= support[i] if support[i] > least_weight else least_weight
+    else:
+        for i in range(total.size):
+            total[i] /= support[i] if support[i] != np.float32(0.0) else np.float32(1.0)
+
+
+@compiled
+def merge_agreeing(
+    stored: np.ndarray,
+    least: np.ndarray,
+    weights: np.ndarray,
+    scale: np.float32,
+    takes_mean: bool,
+    out: np.ndarray,
+) -> bool:
+    """`W_0 + scale * mean (or sum) of the agreeing, trimmed deltas`; whether it is finite.
+
+    Args:
+        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        least: `[expert]`, fp32: the least magnitude that is kept.
+        weights: `[expert]`, fp32.
+        scale: factor on the merged delta.
+        takes_mean: divide by the weights of those that agree.
+        out: `[element]`, of the dtype of `stored`.
+    """
+    kept_rows = np.empty(weights.size * BLOCK, np.float32)
+    vote_row = np.empty(BLOCK, np.float32)
+    total_row, support_row = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    largest = np.uint32(0)
+    for start in range(0, stored.shape[1], BLOCK):
+        size = min(BLOCK, stored.shape[1] - start)
+        base, votes = stored[0, start : start + size], vote_row[:size]
+        total, support = total_row[:size], support_row[:size]
+        for expert in range(weights.size):
+            kept = kept_rows[expert * BLOCK : expert * BLOCK + size]
+            load_trimmed(base, stored[1 + expert, start : start + size], least[expert], kept)
+            add_vote(kept, weights[expert], votes, expert == 0)
+        total[:] = np.float32(0.0)
+        support[:] = np.float32(0.0)
+        for expert in range(weights.size):
+            kept = kept_rows[expert * BLOCK : expert * BLOCK + size]
+            add_agreeing(kept, weights[expert], votes, total, support)
+        if takes_mean:
+            divide(total, support, weights.min())
+        target = out[start : start + size]
+        for i in range(size):
+            elected = np.float32(1.0) if votes[i] >= np.float32(0.0) else np.float32(-1.0)
+            merged = fma(total[i] * elected, scale, load(base[i]))
+            largest = max(largest, np.uint32(bits(merged) & EXPONENT))
+            target[i] = rounded(merged, target[i])
+    return bool(largest != EXPONENT)

@@ -1,0 +1,88 @@
+"""Single numbers inside compiled loops: as stored, as fp32, as bit patterns."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing import Context
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+BLOCK = 1024
+"""Elements that are worked on together; what is kept of them in between stays in the cache."""
+
+EXPONENT = np.uint32(0x7F80_0000)
+MAGNITUDE = np.uint32(0x7FFF_FFFF)
+
+_WORD = ir.IntType(32)
+_SINGLE = ir.FloatType()
+
+
+def compiled(function: Function) -> Function:
+    """The function as machine code that runs beside other threads."""
+    try:
+        machine: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:
+        # No folder of this machine can be written: compiled anew by every process.
+        machine = numba.njit(nogil=True, error_model="numpy")(function)
+    return machine
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(context: Context, stored: types.Type) -> object:
+    """A stored number as fp32: a bf16 bit pattern is the upper half of one."""
+
+    def generate(
+        target: object, builder: ir.IRBuilder, signature: object, values: list[ir.Value]
+    ) -> ir.Value:
+        if stored == types.float32:
+            return values[0]
+        upper = builder.shl(builder.zext(values[0], _WORD), ir.Constant(_WORD, 16))
+        return builder.bitcast(upper, _SINGLE)
+
+    return types.float32(stored), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def rounded(context: Context, value: types.Type, like: types.Type) -> object:
+    """A finite fp32 number as it is stored beside `like`: to the nearest, ties to even."""
+
+    def generate(
+        target: object, builder: ir.IRBuilder, signature: object, values: list[ir.Value]
+    ) -> ir.Value:
+        if like == types.float32:
+            return values[0]
+        word = builder.bitcast(values[0], _WORD)
+        is_odd = builder.and_(builder.lshr(word, ir.Constant(_WORD, 16)), ir.Constant(_WORD, 1))
+        up = builder.add(builder.add(word, ir.Constant(_WORD, 0x7FFF)), is_odd)
+        return builder.trunc(builder.lshr(up, ir.Constant(_WORD, 16)), ir.IntType(16))
+
+    return like(value, like), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits(context: Context, value: types.Type) -> object:
+    """The bit pattern of an fp32 number."""
+
+    def generate(
+        target: object, builder: ir.IRBuilder, signature: object, values: list[ir.Value]
+    ) -> ir.Value:
+        return builder.bitcast(values[0], _WORD)
+
+    return types.uint32(value), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fma(context: Context, a: types.Type, b: types.Type, c: types.Type) -> object:
+    """`a * b + c` of fp32 numbers, rounded once, as torch's `add(..., alpha=)` does on a CPU."""
+
+    def generate(
+        target: object, builder: ir.IRBuilder, signature: object, values: list[ir.Value]
+    ) -> ir.Value:
+        return builder.fma(*values)
+
+    return types.float32(a, b, c), generate

@@ -1,0 +1,156 @@
+"""Compiled loops: the very bits of the torch path, the same refusals, used only where they pay."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from omnicompose.errors import MergeError
+from omnicompose.merging import fused
+from omnicompose.merging.engine import run_merge
+from omnicompose.merging.job import Merge, TensorRef
+from omnicompose.merging.options import EngineOptions
+from omnicompose.merging.registry import METHODS, check_parameters
+from omnicompose.tensors.checkpoint import open_safetensors
+from omnicompose.tensors.memory import MemorySource
+from omnicompose.tensors.source import TensorInfo, read_tensor
+
+NAMES = ("a", "b", "c")
+CASES = {
+    "linear": ("linear", {}),
+    "linear, not normalised": ("linear", {"normalize": False}),
+    "task_arithmetic": ("task_arithmetic", {"scale": 0.7}),
+    "task_arithmetic, normalised": ("task_arithmetic", {"normalize": True}),
+    "ties": ("ties", {"density": 0.3}),
+    "ties, all kept": ("ties", {"density": 1.0}),
+    "ties, sum": ("ties", {"density": 0.5, "combine": "sum", "scale": 0.4}),
+    "ties, per expert": ("ties", {"density": {"a": 0.1, "b": 0.9, "c": 0.5}}),
+    "ties, model": ("ties", {"density": 0.3, "scope": "model"}),
+    "ties, max": ("ties", {"density": 0.3, "combine": "max"}),
+    "ties, majority": ("ties", {"density": 0.3, "zero_sign": "majority"}),
+}
+
+
+def job(case: str, tensors: list[torch.Tensor], weights: tuple[float, ...]) -> Merge:
+    name, parameters = CASES[case]
+    method = METHODS[name]
+    refs = [
+        TensorRef(source=MemorySource(f"m{i}", {"t": tensor}), name="t")
+        for i, tensor in enumerate(tensors)
+    ]
+    base = refs[0] if method.spec.needs_base else None
+    return Merge(
+        output=TensorInfo(name="t", dtype=tensors[0].dtype, shape=tuple(tensors[0].shape)),
+        method=method,
+        parameters=check_parameters(name, parameters),
+        base=base,
+        experts=tuple(refs[1:]),
+        expert_names=NAMES,
+        weights=weights,
+    )
+
+
+def tensors_of(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    base = torch.randn(shape, generator=draw) * 0.02
+    moved = [base + torch.randn(shape, generator=draw) * 0.003 for _ in NAMES]
+    return [tensor.to(dtype) for tensor in (base, *moved)]
+
+
+def merged(one: Merge, out: Path, **options: object) -> torch.Tensor:
+    run_merge([one], out, EngineOptions(overwrite=True, **options))
+    return read_tensor(open_safetensors(out), "t")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_loops_give_the_bits_of_torch(tmp_path, case, dtype):
+    # More than one tile of the loops, more than a sample, and an odd end.
+    tensors = tensors_of((601, 1003), dtype, seed=3)
+    one = job(case, tensors, (0.2, 0.5, 0.3))
+    assert fused.fused_method(one) is not None
+    expected = merged(one, tmp_path / "torch", fuse=False)
+    assert torch.equal(merged(one, tmp_path / "loops", fuse=True), expected)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    case=st.sampled_from(sorted(CASES)),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
+    size=st.integers(1, 3000),
+    weights=st.tuples(*[st.floats(-2.0, 2.0).filter(lambda w: abs(w) > 1e-3)] * 3),
+    tile_elements=st.sampled_from([7, 1024, 1 << 18]),
+    seed=st.integers(0, 9),
+)
+def test_loops_give_the_bits_of_torch_whatever_the_tiles(
+    tmp_path, case, dtype, size, weights, tile_elements, seed
+):
+    if abs(sum(weights)) < 1e-2:
+        return
+    one = job(case, tensors_of((size,), dtype, seed), weights)
+    expected = merged(one, tmp_path / "torch", fuse=False)
+    found = merged(one, tmp_path / "loops", fuse=True, tile_elements=tile_elements)
+    assert torch.equal(found, expected)
+
+
+def test_equal_numbers_and_signed_zeros_keep_their_bits(tmp_path):
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3e38, -3e38])
+    for case in ("linear", "task_arithmetic", "ties"):
+        one = job(case, [values.clone() for _ in range(4)], (0.25, 0.25, 0.5))
+        bits = [
+            merged(one, tmp_path / f"{fuse}", fuse=fuse).view(torch.int32) for fuse in (False, True)
+        ]
+        assert torch.equal(*bits), case
+
+
+@pytest.mark.parametrize("case", ["linear", "task_arithmetic", "ties"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused_in_the_same_words(tmp_path, case, bad):
+    tensors = tensors_of((5, 7), torch.bfloat16, seed=0)
+    tensors[2][3, 1] = bad
+    messages = []
+    for fuse in (False, True):
+        with pytest.raises(MergeError, match=r"m2: tensor 't': found (nan|inf) at index") as error:
+            merged(job(case, tensors, (0.2, 0.5, 0.3)), tmp_path / "out", fuse=fuse)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_result_that_overflows_is_refused(tmp_path):
+    tensors = [torch.full((3,), 3e38) for _ in range(4)]
+    one = job("linear, not normalised", tensors, (1.0, 1.0, 1.0))
+    with pytest.raises(MergeError, match="the result of linear"):
+        merged(one, tmp_path / "out", fuse=True)
+
+
+def test_nonfinite_numbers_that_are_allowed_go_through_torch(tmp_path):
+    tensors = tensors_of((5, 7), torch.bfloat16, seed=0)
+    tensors[2][3, 1] = float("nan")
+    one = job("linear", tensors, (0.2, 0.5, 0.3))
+    found = merged(one, tmp_path / "out", fuse=True, allow_nonfinite=True)
+    assert int(found.isnan().sum()) == 1
+
+
+def test_only_operands_that_lie_as_they_are_written_have_a_loop():
+    tensors = tensors_of((4,), torch.bfloat16, seed=0)
+    assert fused.fused_method(job("linear", tensors, (0.2, 0.5, 0.3))) is not None
+    # A weight of 0: its expert's NaN would not show in the result.
+    assert fused.fused_method(job("linear", tensors, (0.0, 0.5, 0.5))) is None
+    mixed = [*tensors[:3], tensors[3].float()]
+    assert fused.fused_method(job("linear", mixed, (0.2, 0.5, 0.3))) is None
+    halves = tensors_of((4,), torch.float16, seed=0)
+    assert fused.fused_method(job("linear", halves, (0.2, 0.5, 0.3))) is None
+
+
+def test_loops_are_loaded_where_they_pay(monkeypatch):
+    one = job("linear", tensors_of((1000,), torch.bfloat16, seed=0), (0.2, 0.5, 0.3))
+    assert not fused.worthwhile([one], EngineOptions())
+    monkeypatch.setattr(fused, "LEAST_BYTES", 2000)
+    assert fused.worthwhile([one], EngineOptions())
+    assert not fused.worthwhile([one], EngineOptions(allow_nonfinite=True))
+    assert not fused.worthwhile([one], EngineOptions(fuse=False))
+    assert not fused.worthwhile([one], EngineOptions(fuse=True, device="cuda"))
