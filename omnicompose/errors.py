@@ -41,5 +41,9 @@ class TrainingError(OmniComposeError):
     """A training configuration or record cannot be used."""
 
 
+class CalibrationError(OmniComposeError):
+    """Data for calibration, or statistics of them, cannot be used."""
+
+
 class TuningError(OmniComposeError):
     """A search for coefficients cannot run as asked for."""

@@ -8,7 +8,7 @@ from omnicompose.export import refuse_existing
 from omnicompose.merger_files import write_model_files
 from omnicompose.merging.options import Report
 from omnicompose.plan.merge_plan import make_merge_plan
-from omnicompose.recipe import read_merge_recipe
+from omnicompose.recipe import MergeRecipe, read_merge_recipe
 
 
 def merge(
@@ -36,7 +36,10 @@ def merge(
     """
     options = options or ComposeOptions()
     refuse_existing(out, overwrite=options.overwrite)
-    plan = make_merge_plan(options.permit(read_merge_recipe(recipe_path)))
+    recipe = options.permit(read_merge_recipe(recipe_path))
+    if any(model.data is not None for model in recipe.models):
+        recipe = _measured(recipe, out)
+    plan = make_merge_plan(recipe)
 
     def write_files(folder: Path) -> None:
         bundle = plan.recipe.output == "bundle"
@@ -56,3 +59,10 @@ def merge(
         facts=lambda _measures: plan.facts(),
     )
     return build(work, out, options, report, write_files)
+
+
+def _measured(recipe: MergeRecipe, out: Path) -> MergeRecipe:
+    """The recipe with the statistics that its method needs, collected beside the output."""
+    from omnicompose.statistics.provide import with_statistics
+
+    return with_statistics(recipe, out.with_name(f"{out.name}.statistics"), lambda _line: None)

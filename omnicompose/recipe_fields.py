@@ -45,6 +45,17 @@ def _check_source(value: object, info: ValidationInfo) -> Source:
     return parse_source(value, _folder(info))
 
 
+def _check_file(value: object, info: ValidationInfo) -> Source | None:
+    if value is None or isinstance(value, Source):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"found {value!r}, expected the path of a file as text.")
+    path = (_folder(info) / Path(value).expanduser()).resolve()
+    if not path.is_file():
+        raise ValueError(f"found {value!r}, but {path} is no file. Correct the path.")
+    return Source(text=value, kind="path", location=str(path))
+
+
 def _check_weight(value: object, info: ValidationInfo) -> Weight | None:
     return None if value is None else parse_weight(value, _folder(info))
 
@@ -75,6 +86,12 @@ SourceField = Annotated[
     BeforeValidator(_check_source),
     PlainSerializer(str),
     WithJsonSchema({"type": "string"}),
+]
+FileField = Annotated[
+    InstanceOf[Source] | None,
+    BeforeValidator(_check_file),
+    PlainSerializer(lambda source: None if source is None else str(source)),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
 ]
 WeightField = Annotated[
     Weight | None,

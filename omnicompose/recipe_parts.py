@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from omnicompose.recipe_fields import (
+    FileField,
     Parameters,
     RolePolicy,
     SourceField,
@@ -115,6 +116,8 @@ class Expert(Strict):
     {tensor pattern: number} or the path of one; null means 1/N for each of N experts."""
     mask_threshold: float | None = Field(default=None, gt=0)
     """For `modality: masked`: this expert's own threshold."""
+    statistics: FileField = None
+    """What `omnicompose collect` measured of it, for methods that need data; null: none."""
 
 
 class Model(Strict):
@@ -127,6 +130,10 @@ class Model(Strict):
     one; null means 1/N for each of N models."""
     name: str | None = None
     """How random methods and reports call it; the source's text if not given."""
+    statistics: FileField = None
+    """What `omnicompose collect` measured of it, for methods that need data; null: none."""
+    data: FileField = None
+    """Prompts of its own (JSON lines), for methods that look at data; null: none."""
 
     @property
     def label(self) -> str:

@@ -33,7 +33,7 @@ def methods_table(rows: Sequence[Row]) -> Table:
     short = [
         row | {"parameters": ", ".join(_defaults(row["parameters"]))} for row in map(dict, rows)
     ]
-    return rows_table(short, ("name", "summary", "needs", "parameters"))
+    return rows_table(short, ("name", "summary", "needs", "data", "parameters"))
 
 
 def method_table(row: Row) -> Table:

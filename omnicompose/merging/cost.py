@@ -16,6 +16,8 @@ from omnicompose.merging.job import (
 )
 
 FLOAT_BYTES = 4
+SYSTEM_COPIES = 3
+"""The sum of the Grams, one Gram on its way into it, and its factor."""
 
 
 def bytes_read(job: Job) -> int:
@@ -60,6 +62,16 @@ def _node_bytes(node: Node, held: int, tile: int) -> int:
             collected = int(survey_of(node).collects * node.output.num_elements)
             # What is collected is copied whenever it grows.
             held_twice = 2 * FLOAT_BYTES * collected * len(node.experts)
-            return FLOAT_BYTES * held * (2 * len(node.experts) + 4) + held_twice
+            own = FLOAT_BYTES * held * (2 * len(node.experts) + 4)
+            return own + held_twice + _measured_bytes(node, held)
         case _:
             return FLOAT_BYTES * held
+
+
+def _measured_bytes(merge: Merge, held: int) -> int:
+    """What Grams that are larger than their tensor take beyond it, and an fp64 system of them."""
+    sizes = [measure.ref.info.num_elements for measure in merge.measures if measure is not None]
+    if not needs_whole(merge) or not sizes:
+        return 0
+    beyond = sum(max(0, size - held) for size in sizes)
+    return FLOAT_BYTES * beyond + SYSTEM_COPIES * 8 * max(sizes)

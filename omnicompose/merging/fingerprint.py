@@ -12,6 +12,7 @@ from omnicompose.merging.job import (
     Factors,
     Fill,
     Job,
+    Measure,
     Merge,
     Node,
     Part,
@@ -75,7 +76,12 @@ def _describe_merge(merge: Merge, files: dict[int, str]) -> Description:
         [merge.expert_names, merge.weights],
         [merge.role, merge.layer, merge.num_layers],
         [merge.seed, merge.key, merge.use_factors],
+        *(_describe_measure(measure, files) for measure in merge.measures),
     ]
+
+
+def _describe_measure(measure: Measure | None, files: dict[int, str]) -> Description | None:
+    return None if measure is None else [_describe(measure.ref, files), measure.count]
 
 
 def _info(info: TensorInfo) -> Description:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from omnicompose.merging.method import MethodSpec, Parameter
 from omnicompose.merging.registry import METHODS, method_named
+from omnicompose.merging.searched import SEARCHED
 
 
 def method_rows(name: str | None = None) -> list[dict[str, object]]:
@@ -12,8 +13,9 @@ def method_rows(name: str | None = None) -> list[dict[str, object]]:
     Raises:
         RecipeError: there is no such method; names the nearest.
     """
-    methods = METHODS.values() if name is None else [method_named(name)]
-    return [_row(method.spec) for method in methods]
+    if name is None:
+        return [_row(spec) for spec in (*(m.spec for m in METHODS.values()), *SEARCHED.values())]
+    return [_row(SEARCHED[name] if name in SEARCHED else method_named(name).spec)]
 
 
 def _row(spec: MethodSpec) -> dict[str, object]:
@@ -23,6 +25,7 @@ def _row(spec: MethodSpec) -> dict[str, object]:
         "formula": spec.formula,
         "paper": spec.paper,
         "needs": _needs(spec),
+        "data": _data(spec),
         "parameters": {parameter.name: _parameter(parameter) for parameter in spec.parameters},
         "profiles": {name: dict(values) for name, values in spec.profiles.items()},
         "works_on": spec.granularity,
@@ -40,6 +43,16 @@ def _needs(spec: MethodSpec) -> str:
     count = f"{least} or more" if most is None else f"{least} to {most}"
     models = f"exactly {least}" if least == most else count
     return f"{models} models{' and their base' if spec.needs_base else ''}"
+
+
+def _data(spec: MethodSpec) -> str:
+    """What it looks at beside weights, and how to come by it."""
+    if spec.measures is None:
+        return spec.data
+    whose = "each model" if spec.measured == "every" else "the first model"
+    chosen = " and ".join(f"{name}: {value}" for name, value in spec.measured_when.items())
+    condition = f" (with {chosen})" if chosen else ""
+    return f"{spec.measures} of {whose}{condition}: `omnicompose collect --what {spec.measures}`"
 
 
 def _parameter(parameter: Parameter) -> dict[str, object]:

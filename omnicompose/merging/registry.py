@@ -8,11 +8,14 @@ from omnicompose.merging.method import Method, MethodSpec, Parameter, ParameterV
 from omnicompose.merging.methods.arcee_fusion import ArceeFusion
 from omnicompose.merging.methods.breadcrumbs import TIES_SPEC as BREADCRUMBS_TIES
 from omnicompose.merging.methods.breadcrumbs import Breadcrumbs
+from omnicompose.merging.methods.coefficients import Coefficients
 from omnicompose.merging.methods.dare import TIES_SPEC as DARE_TIES
 from omnicompose.merging.methods.dare import Dare
 from omnicompose.merging.methods.della import LINEAR_SPEC as DELLA_LINEAR
 from omnicompose.merging.methods.della import Della
 from omnicompose.merging.methods.emr import Emr
+from omnicompose.merging.methods.fisher import Fisher
+from omnicompose.merging.methods.frank import Frank
 from omnicompose.merging.methods.iso import IsoC, IsoCts
 from omnicompose.merging.methods.karcher import Karcher
 from omnicompose.merging.methods.knots import Knots
@@ -28,6 +31,8 @@ from omnicompose.merging.methods.nuslerp import NuSlerp
 from omnicompose.merging.methods.optmerge import OptMerge
 from omnicompose.merging.methods.passthrough import Passthrough
 from omnicompose.merging.methods.ram import Ram, RamPlus
+from omnicompose.merging.methods.regmean import PLUS_PLUS_SPEC as REGMEAN_PLUS_PLUS
+from omnicompose.merging.methods.regmean import RegMean
 from omnicompose.merging.methods.sce import Sce
 from omnicompose.merging.methods.shift_weighted import ShiftWeighted
 from omnicompose.merging.methods.slerp import Slerp
@@ -40,6 +45,7 @@ from omnicompose.merging.methods.tsv import Tsv
 from omnicompose.merging.methods.varm import Varm
 from omnicompose.merging.methods.widen import Widen
 from omnicompose.merging.methods.wudi import Wudi
+from omnicompose.merging.searched import SEARCHED
 
 _ALL: tuple[Method, ...] = (
     Linear(),
@@ -80,6 +86,11 @@ _ALL: tuple[Method, ...] = (
     ArceeFusion(),
     LayerSwap(),
     Passthrough(),
+    Fisher(),
+    RegMean(),
+    RegMean(REGMEAN_PLUS_PLUS),
+    Frank(),
+    Coefficients(),
 )
 
 METHODS: dict[str, Method] = {method.spec.name: method for method in _ALL}
@@ -97,6 +108,12 @@ def method_named(name: str) -> Method:
     """
     if name in METHODS or name in REPRODUCTIONS:
         return METHODS.get(name) or REPRODUCTIONS[name]
+    if name in SEARCHED:
+        raise RecipeError(
+            f"method: {name!r} searches its coefficients on data, which `omnicompose merge` does "
+            "for the method of a whole merge recipe. Name another one here, or the coefficients "
+            "that a search wrote."
+        )
     raise RecipeError(
         f"method: found {name!r}, expected one of the {len(METHODS)} known methods. "
         f"{_nearest(name, METHODS)}`omnicompose methods` lists them all."
@@ -120,7 +137,7 @@ def check_parameters(
         RecipeError: with all mistakes at once: unknown method, profile or parameter, a value of
             the wrong type or out of range.
     """
-    spec = method_named(method).spec
+    spec = SEARCHED[method] if method in SEARCHED else method_named(method).spec
     known = {parameter.name: parameter for parameter in spec.parameters}
     mistakes = [] if profile is None or profile in spec.profiles else [_profile(spec, profile)]
     for name, value in given.items():

@@ -3,7 +3,8 @@
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Origin
 from omnicompose.families import VOCABULARY_ROLES
-from omnicompose.merging.job import Copy, Merge, Rows, TensorRef
+from omnicompose.merging.job import Copy, Measure, Merge, Rows, TensorRef
+from omnicompose.plan.measuring import measures_of
 from omnicompose.plan.merge_fit import check_weights
 from omnicompose.plan.plan import Entry
 from omnicompose.plan.setting import Setting
@@ -96,8 +97,16 @@ def merge_job(
         key=name,
         use_factors=uses_factors(method.spec, treatment.parameters)
         and all(map(setting.on_base, setting.merged)),
+        measures=() if treatment.mean else _measures(setting, name, treatment),
     )
     return treatment.staged(merged)
+
+
+def _measures(setting: Setting, name: str, treatment: Treatment) -> tuple[Measure | None, ...]:
+    assert treatment.method is not None
+    asked = setting.recipe.experts
+    models = {one.modality: asked[one.modality].statistics for one in setting.merged}
+    return measures_of(treatment.method.spec, treatment.parameters, models, name)
 
 
 def merge_inputs(setting: Setting, name: str, treatment: Treatment) -> tuple[Origin, ...]:

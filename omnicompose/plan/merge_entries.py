@@ -7,8 +7,9 @@ from typing import Self
 import torch
 
 from omnicompose.experts.expert import Origin
-from omnicompose.merging.job import Copy, Merge, TensorRef
+from omnicompose.merging.job import Copy, Measure, Merge, TensorRef
 from omnicompose.merging.method import Method
+from omnicompose.plan.measuring import measures_of
 from omnicompose.plan.merge_fit import check_dtypes, check_method, check_weights
 from omnicompose.plan.merge_vocabulary import tensor_names
 from omnicompose.plan.participant import Key, Participant
@@ -86,6 +87,14 @@ class Ground:
             for model in asked
         )
 
+    def measures(
+        self, key: Key, treatment: Treatment, owners: Sequence[int]
+    ) -> tuple[Measure | None, ...]:
+        """What was measured of the models that have a tensor."""
+        assert treatment.method is not None
+        models = {self.recipe.models[n].label: self.recipe.models[n].statistics for n in owners}
+        return measures_of(treatment.method.spec, treatment.parameters, models, key.name)
+
     def output(self, info: TensorInfo) -> TensorInfo:
         """A tensor as it will be written."""
         wanted = self.recipe.dtype
@@ -152,6 +161,7 @@ def _merge(
         seed=ground.recipe.seed,
         key=key.name,
         use_factors=_use_factors(ground, method, treatment, models),
+        measures=() if treatment.mean else ground.measures(key, treatment, owners),
     )
     used = [*([(base, name)] if base else []), *zip(models, names, strict=True)]
     return Entry(job=treatment.staged(job), inputs=_origins(used), reason=treatment.phrase())

@@ -6,6 +6,7 @@ from pathlib import Path
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Origin
 from omnicompose.plan.bundle_entries import bundle_entries
+from omnicompose.plan.measuring import statistics_files
 from omnicompose.plan.merge_entries import Ground, merge_entry
 from omnicompose.plan.merge_fit import check_keys
 from omnicompose.plan.merge_vocabulary import align
@@ -41,7 +42,7 @@ class MergePlan:
         opened: dict[str, Path] = {}
         for participant in (*([self.base] if self.base else []), *self.models):
             opened |= participant.folders
-        return opened
+        return opened | statistics_files([model.statistics for model in self.recipe.models])
 
     def facts(self) -> dict[str, object]:
         """What a reader of the manifest wants to know beside recipe and hashes."""

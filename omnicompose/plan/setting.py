@@ -9,6 +9,7 @@ import torch
 
 from omnicompose.experts.expert import Base, Expert, Factor
 from omnicompose.experts.lineage import Lineage
+from omnicompose.plan.measuring import statistics_files
 from omnicompose.plan.sharing import distinct
 from omnicompose.plan.treatment import Treatment, coefficient, depth_of, treatment_of
 from omnicompose.plan.vocabulary import Vocabulary
@@ -38,7 +39,8 @@ class Setting:
         opened = {self.base.label: self.base.folder}
         for expert in self.experts:
             opened |= expert.folders
-        return opened
+        asked = self.recipe.experts.values()
+        return opened | statistics_files([expert.statistics for expert in asked])
 
     @property
     def merged(self) -> tuple[Expert, ...]:

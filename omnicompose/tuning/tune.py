@@ -34,7 +34,7 @@ from omnicompose.tuning.questions import Asked, read_unlabelled, task_questions
 from omnicompose.tuning.remerge import Remerger, with_weights
 from omnicompose.tuning.result import RECIPE_NAME, Row, TuneResult
 from omnicompose.tuning.split import Split, make_split
-from omnicompose.tuning.writing import write_recipe
+from omnicompose.recipe_writing import write_recipe
 
 Say = Callable[[str], None]
 

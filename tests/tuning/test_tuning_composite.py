@@ -15,7 +15,7 @@ from omnicompose.tuning.options import Place, TuneOptions
 from omnicompose.tuning.remerge import Remerger, with_weights
 from omnicompose.tuning.result import RECIPE_NAME, RESULT_NAME
 from omnicompose.tuning.tune import tune
-from omnicompose.tuning.writing import write_recipe
+from omnicompose.recipe_writing import write_recipe
 
 EXPERTS = """\
 base: zoo:base

@@ -15,7 +15,7 @@ T_i: targets `[out, in]`. R_i: proxies of the inputs `[any, in]`; for WUDI both 
 C and D are sums over experts: adding or removing an expert is an addition.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,6 +26,9 @@ from omnicompose.merging.methods.spectral import FP64_SIZE, factors_of
 
 Filter = Callable[[torch.Tensor], torch.Tensor]
 """Eigenvalues, ascending -> filter values, of the same shape."""
+
+SAFE_PIVOT = 1e-4
+"""Pivots of a Cholesky factor may span so much: its matrix then spans the square of it."""
 
 START = Parameter(
     name="start",
@@ -115,11 +118,28 @@ def delta_system(rows: Sequence[torch.Tensor]) -> System:
     return system(rows, rows, [float(row.square().sum()) for row in rows])
 
 
-def gram_system(targets: Sequence[torch.Tensor], grams: Sequence[torch.Tensor]) -> System:
+def gram_system(targets: Iterable[torch.Tensor], grams: Iterable[torch.Tensor]) -> System:
     """RegMean's system: weights as targets, Grams of the layer's inputs `[in, in]`."""
-    pairs = list(zip(targets, grams, strict=True))
-    gram = torch.stack([gram for _, gram in pairs]).sum(0)
-    return System(gram, torch.stack([target @ gram for target, gram in pairs]).sum(0))
+    pairs = zip(targets, grams, strict=True)
+    target, first = next(pairs)
+    parts = System(first.clone(), target @ first)
+    for target, gram in pairs:
+        parts.gram.add_(gram)
+        parts.cross.addmm_(target, gram)
+    return parts
+
+
+def minimise(parts: System, start: torch.Tensor) -> torch.Tensor:
+    """The exact minimiser; where it is not unique, the one nearest to `start`.
+
+    By a Cholesky factor (a ninth of the arithmetic of eigenvectors) where C is far from singular.
+    """
+    factor, failed = torch.linalg.cholesky_ex(parts.gram)
+    diagonal = factor.diagonal()
+    if int(failed) == 0 and bool(diagonal.min() > SAFE_PIVOT * diagonal.max()):
+        moved: torch.Tensor = torch.cholesky_solve(parts.cross.T, factor).T
+        return moved
+    return solve(parts, start, exact_filter)
 
 
 def solve(parts: System, start: torch.Tensor, spectral_filter: Filter) -> torch.Tensor:

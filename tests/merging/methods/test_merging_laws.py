@@ -9,7 +9,13 @@ from golden_model import group_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnicompose.merging.method import LowRank, MergeContext, ParameterValue, TensorGroup
+from omnicompose.merging.method import (
+    LowRank,
+    Measured,
+    MergeContext,
+    ParameterValue,
+    TensorGroup,
+)
 from omnicompose.merging.registry import METHODS, check_parameters
 from omnicompose.merging.statistics import TiledSum
 from omnicompose.merging.whole_tensor import merge_whole, observed
@@ -52,6 +58,7 @@ EQUAL_EXPERTS = {
 ORDER = {
     "slerp": "t runs from the first expert to the second",
     "layer_swap": "the first expert is the outer one",
+    "frank": "the first expert is the one that sees",
 }
 ABSOLUTE = "has a threshold in units of the weights, as published"
 SCALE = {
@@ -78,7 +85,29 @@ def some_group(name: str, seed: int, count: int = 3, shape: Sequence[int] = ()) 
         shape = (rows, columns) if seed % 4 else (columns,)
     base = torch.randn(*shape, generator=generator)
     experts = [base + 0.1 * torch.randn(*shape, generator=generator) for _ in range(count)]
-    return group_like(base, experts, layer=1, num_layers=4)
+    group = group_like(base, experts, layer=1, num_layers=4)
+    return replace(group, measured=measured(name, base.shape, count, generator))
+
+
+def measured(
+    name: str, shape: Sequence[int], count: int, generator: torch.Generator
+) -> tuple[Measured, ...]:
+    """Sums over made-up data, of the kind that the method needs; none if it needs none."""
+
+    def total() -> torch.Tensor:
+        rows = torch.randn(20, shape[-1], generator=generator)
+        return {
+            "gram": rows.T @ rows,
+            "merged_gram": rows.T @ rows,
+            "fisher": torch.rand(*shape, generator=generator),
+            "attention": torch.rand(4, 2, generator=generator) + 0.1,
+            "coefficients": torch.full((1,), 1.0 / count),
+        }[kind]
+
+    kind = METHODS[name].spec.measures
+    if kind is None or (kind.endswith("gram") and len(shape) < 2):
+        return ()
+    return tuple(Measured(total=total(), count=20.0) for _ in range(count))
 
 
 def merge(
@@ -125,6 +154,7 @@ def test_order_of_experts_is_irrelevant(name: str, seed: int) -> None:
         experts=group.experts[::-1],
         expert_names=group.expert_names[::-1],
         weights=group.weights[::-1],
+        measured=group.measured[::-1],
     )
     assert torch.allclose(merge(name, group, {}), merge(name, turned, {}), atol=5e-6)
 
@@ -179,9 +209,16 @@ def tiles_of(group: TensorGroup, size: int) -> list[TensorGroup]:
             base=flat[0][start : start + size],
             experts=tuple(tensor[start : start + size] for tensor in flat[1:]),
             offset=start,
+            measured=tuple(tile_of(one, group.shape, start, size) for one in group.measured),
         )
         for start in range(0, flat[0].numel(), size)
     ]
+
+
+def tile_of(one: Measured, shape: Sequence[int], start: int, size: int) -> Measured:
+    if one.total.shape != torch.Size(shape):
+        return one
+    return replace(one, total=one.total.reshape(-1)[start : start + size])
 
 
 def merge_by_tiles(name: str, group: TensorGroup, context: MergeContext, size: int):

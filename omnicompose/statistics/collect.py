@@ -1,0 +1,301 @@
+"""`omnicompose collect`: stream data through a model, block by block, and write what they show.
+
+At any time one block has its weights; hidden states of the examples lie on disk. A killed run is
+taken up at the first block that is not finished, and gives the same sums.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from omnicompose.errors import CalibrationError
+from omnicompose.merging.statistics_file import (
+    StatisticsFacts,
+    StatisticsFile,
+    open_statistics,
+    write_statistics,
+)
+from omnicompose.recipe_values import Source
+from omnicompose.statistics.attention import attention_sums, check_media
+from omnicompose.statistics.encoding import Encoder, Example
+from omnicompose.statistics.fisher import block_squares, head_squares
+from omnicompose.statistics.grams import Grams, linear_layers
+from omnicompose.statistics.prompts import PromptFile
+from omnicompose.statistics.stages import (
+    Surroundings,
+    logits_of,
+    run_block,
+    surroundings_of,
+)
+from omnicompose.statistics.subject import Subject, open_subject
+from omnicompose.statistics.workplace import Workplace
+from omnicompose.tensors.checkpoint import SafetensorsSource
+from omnicompose.tensors.header import read_header
+from omnicompose.tensors.source import TensorInfo, read_tensor
+
+Say = Callable[[str], None]
+KINDS = ("gram", "fisher", "attention", "targets")
+HEAD = "head"
+DATA = "data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectOptions:
+    """What to collect.
+
+    Attributes:
+        kind: `gram`, `fisher`, `attention` or `targets`.
+        labels: for `fisher`: `sampled` from the model's own predictions, or the `given` replies.
+        seed: of what is sampled.
+        allow_pickle: read pickled weights too.
+    """
+
+    kind: str = "gram"
+    labels: str = "sampled"
+    seed: int = 0
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            CalibrationError: one of them is not known.
+        """
+        if self.kind not in KINDS:
+            raise CalibrationError(
+                f"--what: found {self.kind!r}, expected one of {', '.join(KINDS)}."
+            )
+        if self.labels not in ("sampled", "given"):
+            raise CalibrationError(f"--labels: found {self.labels!r}, expected sampled or given.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """An opened model and data, and where the work lies."""
+
+    subject: Subject
+    examples: Sequence[Example]
+    place: Workplace
+    options: CollectOptions
+    say: Say
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.subject.blocks)
+
+
+def collect(
+    source: Source,
+    data: PromptFile,
+    out: Path,
+    options: CollectOptions | None = None,
+    say: Say = lambda _line: None,
+) -> StatisticsFile:
+    """Collect statistics of one model; go on where a killed run of the same kind stopped.
+
+    Args:
+        source: the model, an adapter on one, or a composite.
+        data: examples.
+        out: the file to write.
+        options: what to collect.
+        say: takes one line of progress per block.
+
+    Returns:
+        The file, opened.
+
+    Raises:
+        CalibrationError: the data do not fit what is collected, or another collection lies there.
+        SourceError: the model cannot be opened.
+    """
+    options = options or CollectOptions()
+    if options.labels == "given" and options.kind == "fisher":
+        data.need_replies()
+    asked = {
+        "source": source.text,
+        "data": data.sha256,
+        "kind": options.kind,
+        "labels": options.labels,
+        "seed": options.seed,
+    }
+    shows = options.kind == "attention"
+    subject = open_subject(
+        source, attention="eager" if shows else "sdpa", allow_pickle=options.allow_pickle
+    )
+    examples = Encoder(subject).encode(data.prompts, with_replies=options.kind != "targets")
+    if shows:
+        check_media(examples, data.path)
+    place = Workplace(out, asked)
+    run = _Run(subject=subject, examples=examples, place=place, options=options, say=say)
+    if options.kind == "fisher":
+        _collect_backwards(run)
+    else:
+        _collect_forwards(run)
+    _join(run, data, out)
+    place.remove()
+    return open_statistics(out, options.kind)
+
+
+def part_name(block: int) -> str:
+    """What a block's sums are kept as."""
+    return f"block-{block:04d}"
+
+
+def _collect_forwards(run: _Run) -> None:
+    """Block by block; the states before a block are removed when it is finished."""
+    first = next((b for b in range(run.num_blocks) if not run.place.has(part_name(b))), None)
+    if first is None and run.place.has(HEAD):
+        return
+    start = run.num_blocks if first is None else first
+    around = surroundings_of(run.subject, run.examples, run.place if start == 0 else None)
+    for block in range(start, run.num_blocks):
+        tensors, aliases = _block_sums(run, block, around)
+        run.place.keep(part_name(block), tensors, {"aliases": json.dumps(aliases)})
+        run.place.forget(block)
+        run.say(f"block {block + 1} of {run.num_blocks}")
+    tensors, aliases = _head_sums(run)
+    run.place.keep(HEAD, tensors, {"aliases": json.dumps(aliases)})
+
+
+@torch.no_grad()
+def _block_sums(
+    run: _Run, block: int, around: Sequence[Surroundings]
+) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
+    subject, prefix = run.subject, run.subject.path_of(run.subject.blocks[block])
+    with subject.holding((prefix,)):
+        if run.options.kind == "attention":
+            return attention_sums(subject, block, run.examples, around, run.place), {}
+        if run.options.kind == "targets":
+            return _targets(run, block, around), {}
+        grams = Grams()
+        layers = linear_layers(subject, prefix)
+        for number, one in enumerate(around):
+            state = run.place.read(block, number)
+            with grams.watching(layers, lambda one=one: one.routing):  # type: ignore[misc]
+                made = run_block(subject, block, state, one)
+            run.place.write(block + 1, number, made)
+        return grams.sums, grams.aliases
+
+
+def _targets(run: _Run, block: int, around: Sequence[Surroundings]) -> Mapping[str, torch.Tensor]:
+    """The last position's hidden state of every example, before the first block and after each."""
+    found = {}
+    for number, one in enumerate(around):
+        state = run.place.read(block, number)
+        if block == 0:
+            found[f"hidden.{number}.0"] = state[0, -1].clone()
+        made = run_block(run.subject, block, state, one)
+        found[f"hidden.{number}.{block + 1}"] = made[0, -1].clone()
+        run.place.write(block + 1, number, made)
+    return found
+
+
+@torch.no_grad()
+def _head_sums(run: _Run) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
+    """Logits for targets, the Gram of an untied head for Grams."""
+    kind, last = run.options.kind, run.num_blocks
+    if kind == "attention":
+        return {}, {}
+    subject, blocks = run.subject, run.subject.path_of(run.subject.blocks)
+    head = subject.model.get_output_embeddings()
+    path = subject.path_of(head)
+    tied = f"{path}weight" in subject.model.all_tied_weights_keys
+    if kind == "gram" and tied:
+        return {}, {}
+    found, grams = {}, Grams()
+    with subject.holding((subject.path_of(subject.decoder.norm), path), but=blocks):  # type: ignore[arg-type]
+        layers = linear_layers(subject, path.removesuffix("."))
+        for number in range(len(run.examples)):
+            state = run.place.read(last, number)
+            with grams.watching(layers, lambda: None):
+                logits = logits_of(subject, state if kind == "gram" else state[:, -1:])
+            if kind == "targets":
+                found[f"logits.{number}"] = logits[0, -1].clone()
+    return (grams.sums, grams.aliases) if kind == "gram" else (found, {})
+
+
+def _collect_backwards(run: _Run) -> None:
+    """Forwards for the states before every block, then gradients from the head to the front."""
+    options, last = run.options, run.num_blocks
+    left = [block for block in reversed(range(last)) if not run.place.has(part_name(block))]
+    if not left:
+        return
+    fresh = not run.place.has("states")
+    around = surroundings_of(run.subject, run.examples, run.place if fresh else None)
+    if fresh:
+        _fill_states(run, around)
+        run.place.keep("states", {}, {})
+    if not run.place.has(HEAD):
+        squares = head_squares(
+            run.subject,
+            run.examples,
+            run.place,
+            sampled=options.labels == "sampled",
+            seed=options.seed,
+        )
+        run.place.keep(HEAD, squares, {"aliases": "{}"})
+    for block in left:
+        squares = block_squares(run.subject, block, around, run.place)
+        run.place.keep(part_name(block), squares, {"aliases": "{}"})
+        run.place.forget_slopes(block + 1)
+        run.say(f"block {block + 1} of {last}, backwards")
+
+
+@torch.no_grad()
+def _fill_states(run: _Run, around: Sequence[Surroundings]) -> None:
+    for block in range(run.num_blocks):
+        with run.subject.holding((run.subject.path_of(run.subject.blocks[block]),)):
+            for number, one in enumerate(around):
+                state = run.place.read(block, number)
+                run.place.write(block + 1, number, run_block(run.subject, block, state, one))
+        run.say(f"block {block + 1} of {run.num_blocks}")
+
+
+def _join(run: _Run, data: PromptFile, out: Path) -> None:
+    """One file of the parts; tensor by tensor, so that no more than one is in memory."""
+    names = [*(part_name(block) for block in range(run.num_blocks)), HEAD]
+    aliases: dict[str, str] = {}
+    sources: dict[str, SafetensorsSource] = {}
+    infos: dict[str, TensorInfo] = {}
+    for name in names:
+        path = run.place.part(name)
+        aliases |= json.loads(read_header(path).metadata["aliases"])
+        opened = SafetensorsSource(name, (path,))
+        kept = {key: info for key, info in opened.infos().items() if key != "nothing"}
+        infos |= kept
+        sources |= dict.fromkeys(kept, opened)
+    facts = StatisticsFacts(
+        kind=run.options.kind,
+        model=run.subject.label,
+        num_examples=len(run.examples),
+        num_tokens=sum(example.num_tokens for example in run.examples),
+        aliases=aliases,
+        data=(data.sha256,),
+    )
+    read = _stacked if run.options.kind == "attention" else _as_kept
+    with read(infos, sources) as (shown, give):
+        write_statistics(out, facts, shown, give)
+
+
+Reading = tuple[Mapping[str, TensorInfo], Callable[[str], torch.Tensor]]
+
+
+@contextmanager
+def _as_kept(
+    infos: Mapping[str, TensorInfo], sources: Mapping[str, SafetensorsSource]
+) -> Iterator[Reading]:
+    yield infos, lambda name: read_tensor(sources[name], name)
+
+
+@contextmanager
+def _stacked(
+    infos: Mapping[str, TensorInfo], sources: Mapping[str, SafetensorsSource]
+) -> Iterator[Reading]:
+    """One table of all blocks."""
+    rows = [read_tensor(sources[name], name) for name in infos]
+    table = torch.stack(rows)
+    info = TensorInfo(name="attention", dtype=table.dtype, shape=tuple(table.shape))
+    yield {"attention": info}, lambda _name: table
