@@ -64,3 +64,8 @@ def load_replier(model_dir: Path, *, device: str = "cpu") -> Replier:
     dtype = torch.float32 if device == "cpu" else "auto"
     model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=dtype).to(device).eval()
     return Replier(model=model, processor=AutoProcessor.from_pretrained(model_dir))
+
+
+def load_stored(model_dir: Path) -> PreTrainedModel:
+    """The composite in the dtype in which it was written."""
+    return AutoModelForMultimodalLM.from_pretrained(model_dir, dtype="auto").eval()
