@@ -4,12 +4,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from omnicompose.assembly import check_loads, composite_config, make_processor, write_model_files
+from omnicompose.card_licences import stated_licences
 from omnicompose.composer_build import ComposeOptions, ComposeResult, Work, build
 from omnicompose.export import refuse_existing
 from omnicompose.export_code import add_code
 from omnicompose.merging.options import Report
 from omnicompose.model_card import CARD_FILE, CardFacts, model_card
-from omnicompose.model_card_licences import stated_licences
 from omnicompose.plan import CompositePlan, make_plan
 from omnicompose.recipe import read_compose_recipe
 

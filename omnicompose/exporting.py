@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 
+from omnicompose.card_results import read_rows
 from omnicompose.errors import ExportError
 from omnicompose.export import Manifest, hash_folder, refuse_existing, verify
 from omnicompose.export_code import add_code
 from omnicompose.model_card import CARD_FILE, CardFacts, model_card
-from omnicompose.model_card_results import read_rows
 
 REWRITTEN = (CARD_FILE, "config.json", "processor_config.json", ".py")
 """Files that an export writes anew; the others are linked to, or copied to another disk."""

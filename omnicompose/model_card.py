@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from omnicompose.model_card_licences import combined_licence
-from omnicompose.model_card_results import EvaluationRow, results_section
+from omnicompose.card_licences import combined_licence
+from omnicompose.card_results import EvaluationRow, results_section
 
 Json = Mapping[str, object]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?")
