@@ -21,7 +21,9 @@ from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.fingerprint import job_hashes
 from omnicompose.merging.fused import worthwhile
 from omnicompose.merging.job import Job
+from omnicompose.merging.joint import runs
 from omnicompose.merging.options import (
+    MOST_THREADS,
     Assemble,
     EngineOptions,
     MergeResult,
@@ -42,19 +44,28 @@ from omnicompose.tensors.writer import OutputFolder, check_free, write_error
 Batch = tuple[Job, ...]
 
 
-def in_batches(jobs: Sequence[Job], batch_bytes: int) -> list[Batch]:
+def in_batches(
+    jobs: Sequence[Job], batch_bytes: int, needed: Mapping[str, int], most_needed: int
+) -> list[Batch]:
     """Consecutive jobs together, up to so many output bytes; a larger one comes alone.
 
     Handing thousands of small tensors from thread to thread one by one costs more than their work.
+
+    Args:
+        jobs: in order.
+        batch_bytes: of output in a batch of several.
+        needed: memory of each job, by output tensor.
+        most_needed: memory of a batch of several: its jobs may be computed as one.
     """
     batches: list[list[Job]] = []
-    filled = batch_bytes
+    filled, memory = batch_bytes, 0
     for job in jobs:
-        if not batches or filled + job.output.num_bytes > batch_bytes:
-            batches.append([])
-            filled = 0
-        batches[-1].append(job)
         filled += job.output.num_bytes
+        memory += needed[job.output.name]
+        if not batches or filled > batch_bytes or memory > most_needed:
+            batches.append([])
+            filled, memory = job.output.num_bytes, needed[job.output.name]
+        batches[-1].append(job)
     return [tuple(batch) for batch in batches]
 
 
@@ -218,21 +229,21 @@ class _Run:
             def work(batch: Batch) -> None:
                 done: list[str] = []
                 try:
-                    for job in batch:
-                        name = job.output.name
-                        self._folder.measured(name, writer.write(job, places[name], known))
-                        done.append(name)
-                        tracker.add(job.output.num_bytes, name)
+                    for run in runs(batch, places):
+                        writer.write_run(run, places, known)
+                        done += [job.output.name for job in run]
+                        tracker.add(bytes_written(run), done[-1])
                 finally:
                     digest.complete(done)
 
             return work
 
-        batches = in_batches(self._left, self._options.batch_bytes)
+        most = self._options.memory_bytes // (2 * MOST_THREADS)
+        batches = in_batches(self._left, self._options.batch_bytes, self._needed, most)
         self._pool.run(batches, self._working_bytes, make_worker)
 
     def _working_bytes(self, batch: Batch) -> int:
-        return max(self._needed[job.output.name] for job in batch)
+        return sum(self._needed[job.output.name] for job in batch)
 
     def _result(self, sums: Mapping[str, str], seconds: float) -> MergeResult:
         return MergeResult(

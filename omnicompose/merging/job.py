@@ -238,7 +238,10 @@ def walk(node: Node) -> list[Node]:
     """A node and all it is computed from, operands before what uses them."""
     found: list[Node] = []
     for child in children(node):
-        found += walk(child)
+        if isinstance(child, TensorRef):
+            found.append(child)
+        else:
+            found += walk(child)
     found.append(node)
     return found
 

@@ -1,14 +1,17 @@
 """One finished output tensor: computed or copied tile by tile, rounded once, written."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 
+from omnicompose.errors import MergeError
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.finite import all_finite, check_rounding, refuse_nonfinite
 from omnicompose.merging.fused import StoredTiles, as_stored
 from omnicompose.merging.job import Copy, Job, Merge, needs_whole
+from omnicompose.merging.joint import as_one
 from omnicompose.merging.method import TileLoop
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.parallel import Stopped
@@ -42,6 +45,24 @@ class TensorWriter:
         self._tile_elements = options.tile_elements
         self._allow_nonfinite = options.allow_nonfinite
         self._stored = StoredTiles(workspace, options.tile_elements)
+
+    def write_run(
+        self, run: Sequence[Job], places: Mapping[str, Place], known: Mapping[int, Statistics]
+    ) -> None:
+        """Write the tensors of jobs that may be computed as one, and note what was measured.
+
+        Raises:
+            MergeError: a result is not finite, or the disk refuses.
+            SourceError: an input cannot be read.
+        """
+        if len(run) > 1:
+            # What is refused in a long tensor is looked for once more, to name the short one.
+            with suppress(MergeError):
+                self.write(as_one(run), places[run[0].output.name], known)
+                return
+        for job in run:
+            name = job.output.name
+            self._folder.measured(name, self.write(job, places[name], known))
 
     def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> Mapping[str, float]:
         """Write the tensor of a job; what was measured meanwhile.
