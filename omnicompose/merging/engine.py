@@ -18,7 +18,7 @@ from omnicompose.merging.allocator import keeping_freed_memory
 from omnicompose.merging.checks import check_jobs
 from omnicompose.merging.cost import bytes_read, bytes_written, working_bytes
 from omnicompose.merging.evaluation import Evaluator
-from omnicompose.merging.fingerprint import job_hashes
+from omnicompose.merging.fingerprint import InputFiles, job_hashes
 from omnicompose.merging.fused import worthwhile
 from omnicompose.merging.job import Job
 from omnicompose.merging.joint import runs
@@ -101,7 +101,7 @@ def run_merge(
     Raises:
         MergeError: an input is not finite, does not fit its job or the memory, the disk is full,
             the output exists or is in use, or the partial folder is of another plan.
-        SourceError: an input cannot be read.
+        SourceError: an input cannot be read, or changed meanwhile.
     """
     options = options or EngineOptions()
     out_dir = out_dir.absolute()
@@ -111,11 +111,13 @@ def run_merge(
     needed = check_memory(jobs, options)
     check_device(options.device)
     layout = make_layout([job.output for job in jobs], options.shard_bytes)
-    hashes = job_hashes(jobs)
+    inputs = InputFiles()
+    hashes = job_hashes(jobs, inputs)
     folder = OutputFolder(out_dir, layout, {job.output.name: job.output.num_bytes for job in jobs})
     try:
         folder.begin(hashes, resume=options.resume)
         result = _Run(jobs, needed, folder, layout, options).finish(report, started)
+        inputs.check_unchanged()
         if assemble is not None:
             assemble(folder.partial, result)
         folder.publish(overwrite=options.overwrite)

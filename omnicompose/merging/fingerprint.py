@@ -24,13 +24,48 @@ from omnicompose.tensors.source import TensorInfo, TensorSource
 Description = list[object]
 
 
-def job_hashes(jobs: Sequence[Job]) -> dict[str, str]:
+class InputFiles:
+    """The state of the files that jobs read: name, size and time, not a read of all their bytes."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self._known: dict[int, tuple[TensorSource, str]] = {}
+
+    def state(self, source: TensorSource) -> str:
+        """A hash of the state that a source's files were in when it was first asked for.
+
+        Raises:
+            SourceError: a file is gone.
+        """
+        if id(source) not in self._known:
+            self._known[id(source)] = source, _state(source)
+        return self._known[id(source)][1]
+
+    def check_unchanged(self) -> None:
+        """Refuse to vouch for what was read while it changed.
+
+        Raises:
+            SourceError: naming the source.
+        """
+        for source, before in self._known.values():
+            if _state(source) != before:
+                raise SourceError(
+                    f"{source.label}: its files changed while they were read, so the output may "
+                    "mix both; expected them to stay as they are. Run again without --resume."
+                )
+
+
+def job_hashes(jobs: Sequence[Job], files: InputFiles | None = None) -> dict[str, str]:
     """One hash per output tensor, of the job and of the state of its inputs' files.
+
+    Args:
+        jobs: what is to be computed.
+        files: gets to know the state of every input file.
 
     Raises:
         SourceError: an input file is gone.
     """
-    files: dict[int, str] = {}
+    files = files or InputFiles()
     return {job.output.name: _hash(_describe(job, files)) for job in jobs}
 
 
@@ -39,11 +74,11 @@ def _hash(description: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _describe(node: Node, files: dict[int, str]) -> Description:
+def _describe(node: Node, files: InputFiles) -> Description:
     match node:
         case Ref():
             rows = [node.first_row, node.num_rows]
-            return ["read", _files(node.source, files), node.name, *rows]
+            return ["read", files.state(node.source), node.name, *rows]
         case Merge():
             return ["merge", *_describe_merge(node, files)]
         case Part():
@@ -66,7 +101,7 @@ def _describe(node: Node, files: dict[int, str]) -> Description:
             return ["derived", _info(node.output), node.maker.describe(), operands]
 
 
-def _describe_merge(merge: Merge, files: dict[int, str]) -> Description:
+def _describe_merge(merge: Merge, files: InputFiles) -> Description:
     return [
         _info(merge.output),
         merge.method.spec.name,
@@ -80,7 +115,7 @@ def _describe_merge(merge: Merge, files: dict[int, str]) -> Description:
     ]
 
 
-def _describe_measure(measure: Measure | None, files: dict[int, str]) -> Description | None:
+def _describe_measure(measure: Measure | None, files: InputFiles) -> Description | None:
     return None if measure is None else [_describe(measure.ref, files), measure.count]
 
 
@@ -88,15 +123,12 @@ def _info(info: TensorInfo) -> Description:
     return [info.name, str(info.dtype), info.shape]
 
 
-def _files(source: TensorSource, known: dict[int, str]) -> str:
-    """Name, size and time of a source's files; hashing all inputs would cost a read of them."""
-    if id(source) not in known:
-        facts: Description = [source.label]
-        for path in source.files():
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise SourceError(f"{path}: {error.strerror}. Restore the file.") from error
-            facts.append([path.name, status.st_size, status.st_mtime_ns])
-        known[id(source)] = _hash(facts)
-    return known[id(source)]
+def _state(source: TensorSource) -> str:
+    facts: Description = [source.label]
+    for path in source.files():
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror}. Restore the file.") from error
+        facts.append([path.name, status.st_size, status.st_mtime_ns])
+    return _hash(facts)

@@ -1,10 +1,12 @@
 """From a merge recipe to a plan: whole models of one architecture, or any tensors by name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Origin
+from omnicompose.merging.job import merges
 from omnicompose.plan.bundle_entries import bundle_entries
 from omnicompose.plan.measuring import statistics_files
 from omnicompose.plan.merge_entries import Ground, merge_entry
@@ -69,6 +71,7 @@ def make_merge_plan(recipe: MergeRecipe) -> MergePlan:
     )
     check_keys(ground.donor, models, kept)
     entries = [merge_entry(ground, name, key) for name, key in ground.donor.keys.items()]
+    _check_merges(ground, entries)
     if recipe.output == "bundle":
         _check_bundle(recipe)
         entries = bundle_entries(entries)
@@ -100,6 +103,17 @@ def _opened(
         )
     aligned, union = align((*((base,) if base else ()), *models))
     return (aligned[0] if base else None), tuple(aligned[-len(models) :]), union
+
+
+def _check_merges(ground: Ground, entries: Sequence[Entry]) -> None:
+    if any(merges(entry.job) for entry in entries):
+        return
+    label = ground.donor.label
+    raise PlanError(
+        f"{label}: found {len(entries)} tensors, and none of them would be merged; expected some "
+        "floating-point tensors that the models share and the recipe does not keep. Check the "
+        "models with `omnicompose inspect`, and `roles` and `layers` in the recipe."
+    )
 
 
 def _check_bundle(recipe: MergeRecipe) -> None:

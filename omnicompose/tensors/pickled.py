@@ -11,6 +11,8 @@ from omnicompose.tensors.memory import MemorySource
 
 SUFFIXES = (".bin", ".pt", ".pth")
 INDEX_NAME = "pytorch_model.bin.index.json"
+CODE_SIGNS = ("GLOBAL", "Unsupported global", "Unsupported class")
+"""What torch says of a pickle that names a class or a function."""
 
 
 def open_pickled(path: Path, *, allow_pickle: bool, label: str | None = None) -> MemorySource:
@@ -94,6 +96,12 @@ def _unpickle(file: Path) -> object:
     try:
         value: object = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not any(sign in str(error) for sign in CODE_SIGNS):
+            raise SourceError(
+                f"{file}: found no pickle that can be read without running code; expected "
+                "tensors alone, as torch.save writes them. Download it again, or ask its author "
+                "for safetensors."
+            ) from error
         raise SourceError(
             f"{file}: found a pickle with more than tensors in it, which would run code; expected "
             "tensors alone. Do not trust this file; ask its author for safetensors."
@@ -118,4 +126,16 @@ def tensors_of(file: Path, value: object) -> dict[str, torch.Tensor]:
             f"{file}: found {type(value).__name__}; expected a dict of tensors by name. "
             "Save the model's state_dict alone."
         )
+    for name, tensor in value.items():
+        _check_dense(file, name, tensor)
     return value
+
+
+def _check_dense(file: Path, name: str, tensor: torch.Tensor) -> None:
+    kinds = {"sparse": tensor.layout != torch.strided, "quantised": tensor.is_quantized}
+    found = [kind for kind, is_so in {**kinds, "meta": tensor.is_meta}.items() if is_so]
+    if found:
+        raise SourceError(
+            f"{file}: tensor '{name}': found a {found[0]} tensor; expected plain numbers. Save "
+            "it as a dense tensor on the CPU."
+        )

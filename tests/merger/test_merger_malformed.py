@@ -160,3 +160,10 @@ def test_a_pickle_that_is_allowed_still_runs_nothing(
 def test_a_file_that_is_no_safetensors_at_all(models: Path) -> None:
     file_of(models).write_bytes(save(WEIGHTS)[:4])
     assert "found a file of 4 bytes; expected at least 8. Download" in run(models)
+
+
+@pytest.mark.parametrize("tensors", [{}, {"ids": torch.arange(4)}])
+def test_models_without_anything_to_merge_are_refused(models, tensors):
+    for place in ("good", "bad"):
+        save_file(tensors, models / place / "model.safetensors")
+    assert f"found {len(tensors)} tensors, and none of them would be merged" in run(models)

@@ -216,6 +216,19 @@ def test_a_read_error_midway_leaves_what_can_be_resumed(tmp_path):
     assert result.files == run_merge(jobs, tmp_path / "again").files
 
 
+def test_an_input_that_changes_meanwhile_is_not_vouched_for(tmp_path):
+    write_models(tmp_path / "in")
+    jobs = all_jobs(tmp_path / "in")
+    path = tmp_path / "in" / "m1" / "model.safetensors"
+
+    def report(progress):
+        os.utime(path, ns=(1, 1))
+
+    with pytest.raises(SourceError, match="changed while they were read"):
+        run_merge(jobs, tmp_path / "out", report=report)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def small_files():
     """No file may grow beyond 100 kB, as on a disk without room."""

@@ -57,3 +57,25 @@ def test_a_name_in_two_files_is_refused(tmp_path):
         torch.save({"a": torch.ones(1)}, tmp_path / f"pytorch_model-{number}.bin")
     with pytest.raises(SourceError, match="expected every name once"):
         open_pickled(tmp_path, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensor"),
+    [
+        ("sparse", torch.eye(3).to_sparse()),
+        ("meta", torch.empty(3, device="meta")),
+        ("quantised", torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks", "ignore:TypedStorage")
+def test_tensors_without_plain_numbers_are_refused_by_name(tmp_path, kind, tensor):
+    torch.save({"a": torch.ones(1), "b": tensor}, tmp_path / "x.bin")
+    with pytest.raises(SourceError, match=rf"x\.bin: tensor 'b': found a {kind} tensor"):
+        open_pickled(tmp_path / "x.bin", allow_pickle=True)
+
+
+def test_what_no_pickle_reader_makes_sense_of_is_not_called_dangerous(tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"\x80\x02\x95garbage.")
+    with pytest.raises(SourceError) as refused:
+        open_pickled(tmp_path / "x.bin", allow_pickle=True)
+    assert "Do not trust" not in str(refused.value)
