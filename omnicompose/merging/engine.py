@@ -138,7 +138,7 @@ def check_memory(jobs: Sequence[Job], options: EngineOptions) -> Mapping[str, in
             least = -(-max(needed.values()) >> 20)
             raise MergeError(
                 f"tensor '{name}': found a memory limit of "
-                f"{options.memory_bytes / (1 << 20):.0f} MiB; expected at least {least} MiB. "
+                f"{options.memory_bytes / (1 << 20):.3g} MiB; expected at least {least} MiB. "
                 f"Use --memory {least}MiB, or an element-wise method for this tensor."
             )
     return needed

@@ -248,7 +248,10 @@ def _lock(partial: Path) -> int:
         partial.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise write_error(partial, error) from error
+        raise MergeError(
+            f"{partial}: cannot be made ({error.strerror}); expected a place to write beside the "
+            "output. Choose another --out."
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), partial.stat()):

@@ -161,7 +161,7 @@ def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MergeError, match="cannot be written"):
+    with pytest.raises(MergeError, match="cannot be made"):
         open_folder(tmp_path / "file" / "out")
 
 
