@@ -3,6 +3,8 @@
 Byte-level BPE: any text can be encoded, while every word of the zoo's questions is one token.
 """
 
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -46,8 +48,12 @@ CHAT_TEMPLATE = """\
 """
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Train the tokenizer; the same on every machine."""
+def make_tokenizer(sentences: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """Train the tokenizer; the same on every machine.
+
+    Args:
+        sentences: every word in them becomes one token; None: the world's own.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -57,7 +63,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.train_from_iterator(corpus() if sentences is None else sentences, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

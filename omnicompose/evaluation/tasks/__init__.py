@@ -22,13 +22,20 @@ from omnicompose.evaluation.tasks import (
     pope,
     worldsense,
     zoo_audio,
+    zoo_capabilities,
     zoo_image,
     zoo_mcub,
     zoo_video,
 )
 from omnicompose.evaluation.tasks.files import FileTask
 
-_SHIPPED: tuple[Task, ...] = (zoo_mcub.TASK, zoo_image.TASK, zoo_audio.TASK, zoo_video.TASK)
+_SHIPPED: tuple[Task, ...] = (
+    zoo_mcub.TASK,
+    zoo_image.TASK,
+    zoo_audio.TASK,
+    zoo_video.TASK,
+    *zoo_capabilities.TASKS,
+)
 _TOGETHER: tuple[Task, ...] = (
     *mcub3.TASKS,
     mcub4.TASK,

@@ -1,0 +1,103 @@
+"""One row as a file: everything that was measured of one merge, so that a run can be resumed."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from omnicompose.errors import EvaluationError
+from omnicompose.evaluation.journal import file_name, write_atomically
+
+FOLDER = "rows"
+REFERENCE, METHOD, NOT_RUN = "reference", "method", "not run"
+
+
+class Tried(BaseModel):
+    """What one scale was worth on the validation questions.
+
+    Attributes:
+        scale: multiple of the merged delta.
+        accuracy: mean over the validation tasks and the seeds, in [0, 1].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float
+    accuracy: float
+
+
+class Row(BaseModel):
+    """One merge, asked.
+
+    Attributes:
+        label: unique in its suite.
+        kind: `reference` (a model as it is), `method`, or `not run`.
+        key: changes with everything that the row depends on.
+        method: that merged; empty for references.
+        profile: of the method; empty without.
+        parameters: of the method, other than its defaults.
+        policy: what a modality's own tokens use; empty for merges of fine-tunes.
+        reason: why it was not run.
+        seeds: runs; more than one for methods that draw random numbers.
+        scale: the multiple of the merged delta that did best on the validation questions.
+        tried: every scale.
+        scores: by task the share of runs that answered each question rightly, at `scale`.
+        plain: the same at scale 1, the method as it is.
+        seconds: wall time of the merge, the mean of the runs.
+        cpu_seconds: of planning, merging and hashing, the mean of the runs.
+        peak_bytes: most memory that the engine's buffers held.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    kind: str
+    key: str
+    method: str = ""
+    profile: str = ""
+    parameters: dict[str, object] = {}
+    policy: str = ""
+    reason: str = ""
+    seeds: int = 1
+    scale: float = 1.0
+    tried: tuple[Tried, ...] = ()
+    scores: dict[str, tuple[float, ...]] = {}
+    plain: dict[str, tuple[float, ...]] = {}
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+    def accuracy(self, task: str) -> float:
+        """At the chosen scale, in [0, 1]."""
+        values = self.scores[task]
+        return sum(values) / len(values)
+
+
+def row_path(out: Path, label: str) -> Path:
+    """Where a row's file lies."""
+    return out / FOLDER / f"{file_name(label)}.json"
+
+
+def finished(out: Path, label: str, key: str) -> Row | None:
+    """A row that an earlier run finished under the same key.
+
+    Raises:
+        EvaluationError: the file is no row.
+    """
+    path = row_path(out, label)
+    if not path.is_file():
+        return None
+    try:
+        row = Row.model_validate_json(path.read_bytes())
+    except ValidationError as err:
+        raise EvaluationError(
+            f"{path}: {err.errors()[0]['msg']}; expected a row that benchmark wrote. Delete it: it "
+            "is made again."
+        ) from err
+    return row if row.key == key else None
+
+
+def write_row(out: Path, row: Row) -> None:
+    """Write a finished row, whole or not at all."""
+    path = row_path(out, row.label)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (row.model_dump_json(indent=1) + "\n").encode())

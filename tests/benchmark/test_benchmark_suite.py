@@ -1,0 +1,128 @@
+"""Suites: what a file may say, which rows come of it, and how mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from omnicompose.benchmark import SUITES, BenchmarkOptions, Suite, read_suite
+from omnicompose.benchmark.cells import cells_of
+from omnicompose.errors import EvaluationError, RecipeError
+from omnicompose.merging.registry import METHODS
+
+MERGE = """
+summary: two fine-tunes
+base: {folder}
+models: {{one: {folder}, two: {folder}}}
+tasks: [zoo/image]
+validation: [zoo/video]
+scales: [0.5, 1.0]
+variants:
+  dense: {{method: ties, parameters: {{density: 0.9}}}}
+"""
+COMPOSE = """
+summary: two experts
+base: zoo:base
+experts: {image: zoo:image-standard, audio: zoo:audio-standard}
+modality: [merged, exact]
+tasks: [zoo/image]
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def merging(tmp_path: Path) -> Suite:
+    (tmp_path / "model").mkdir()
+    return read_suite(written(tmp_path, MERGE.format(folder=tmp_path / "model")))
+
+
+def test_every_shipped_suite_can_be_read() -> None:
+    assert {"capability-full", "capability-lora", "modality"} <= set(SUITES)
+    for name in SUITES:
+        suite = read_suite(name)
+        assert suite.name == name
+        assert cells_of(suite, ["all"])
+
+
+def test_all_means_every_method_that_looks_at_weights_alone_and_every_variant(
+    merging: Suite,
+) -> None:
+    labels = {cell.label for cell in cells_of(merging, ["all"])}
+    free = {name for name, method in METHODS.items() if method.spec.measures is None}
+    assert labels >= free | {"dense"}
+
+
+def test_the_average_comes_first_whatever_is_asked_for(merging: Suite) -> None:
+    assert [cell.label for cell in cells_of(merging, ["ties"])] == ["linear", "ties"]
+
+
+def test_a_profile_is_named_behind_an_at_sign(merging: Suite) -> None:
+    cell = cells_of(merging, ["ties@mergekit"])[1]
+    assert (cell.variant.method, cell.variant.profile) == ("ties", "mergekit")
+
+
+def test_a_method_for_another_number_of_models_says_so(tmp_path: Path) -> None:
+    suite = read_suite(written(tmp_path, COMPOSE))
+    reasons = {cell.label: cell.reason for cell in cells_of(suite, ["slerp", "nearswap"])}
+    assert reasons["slerp x merged"] == ""
+    assert reasons["nearswap x exact"] == "takes 1 models, the suite has 2"
+
+
+def test_every_method_is_crossed_with_every_choice_for_a_modalitys_tokens(tmp_path: Path) -> None:
+    suite = read_suite(written(tmp_path, COMPOSE))
+    labels = [cell.label for cell in cells_of(suite, ["ties"])]
+    assert labels == ["linear x merged", "linear x exact", "ties x merged", "ties x exact"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("validation: [zoo/image]", "zoo/image also counts for the ranking"),
+        ("scales: [0.5]", "1, which leaves a method as it is, must be among them"),
+        ("experts: {image: zoo:image-standard}", "either `models:` or `experts:`"),
+        ("skils: [zoo/image]", "did you mean 'skills'"),
+    ],
+)
+def test_mistakes_in_a_suite_are_told(tmp_path: Path, changed: str, message: str) -> None:
+    (tmp_path / "model").mkdir()
+    key = changed.partition(":")[0]
+    kept = [
+        line
+        for line in MERGE.format(folder=tmp_path / "model").splitlines()
+        if not line.startswith(f"{key}:")
+    ]
+    with pytest.raises(RecipeError, match=message):
+        read_suite(written(tmp_path, "\n".join([*kept, changed])))
+
+
+def test_scales_without_validation_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    text = MERGE.format(folder=tmp_path / "model").replace("validation: [zoo/video]\n", "")
+    with pytest.raises(RecipeError, match="there is no `validation:` to choose them on"):
+        read_suite(written(tmp_path, text))
+
+
+def test_an_unknown_suite_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"found 'modalty'.* Did you mean 'modality'"):
+        read_suite("modalty")
+
+
+def test_an_unknown_method_is_refused(merging: Suite) -> None:
+    with pytest.raises(RecipeError, match="found 'tise'"):
+        cells_of(merging, ["tise"])
+
+
+def test_a_method_that_looks_at_data_is_refused_by_name(merging: Suite) -> None:
+    measured = [name for name, method in METHODS.items() if method.spec.measures is not None]
+    for name in measured[:1]:
+        with pytest.raises(RecipeError, match=f"{name} looks at data"):
+            cells_of(merging, [name])
+
+
+def test_options_name_every_field_that_cannot_be_used() -> None:
+    with pytest.raises(EvaluationError, match=r"--limit: found 0.*--seeds: found 0.*--methods"):
+        BenchmarkOptions(methods=(), limit=0, seeds=0)
