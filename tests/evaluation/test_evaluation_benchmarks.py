@@ -32,7 +32,7 @@ GOLDEN = {
     "omnibench": ("image+audio", "A", 4, 2, "4a7d94d60ebe"),
     "daily-omni": ("audio+video", "A", 4, 2, "39a66ab69c13"),
     "avhbench": ("audio+video", "B", 2, 3, "ff8ddddbbc5f"),
-    "worldsense": ("audio+video", "B", 4, 2, "a9d3e7f4e995"),
+    "worldsense": ("audio+video", "B", 4, 2, "551d233229cf"),
     "pope": ("image", "A", 2, 4, "9da556545f3e"),
     "mmau": ("audio", "B", 4, 1, "64d2a0650c0d"),
     "nextqa": ("video", "C", 5, 1, "88f68572f4f6"),
@@ -76,7 +76,7 @@ def test_a_silent_model_scores_nothing_on_files_either(
     name: str, data: Path, tmp_path: Path
 ) -> None:
     options = EvaluationOptions(out_dir=tmp_path, scores=("generate",), data_dir=data)
-    silent = FakeAnswerer(answer=lambda prompt: "")
+    silent = FakeAnswerer(say=lambda prompt: "")
     results = ask(silent, find_tasks([name], data), options, (Path("silent"), Share()))
     assert results is not None
     rows = results.tasks[name].rows
@@ -192,6 +192,23 @@ def test_a_tag_goes_with_its_line_and_the_prompt_with_what_is_given(data: Path) 
     assert omnibench.has_captions
 
 
+def test_worldsense_is_asked_with_its_authors_bytes(data: Path) -> None:
+    sample = samples_of("worldsense", data)[0]
+    opening, rest = turn(sample).split("<video><audio>")
+    assert opening == (
+        "Carefully watch this video and pay attention to every detail. Based on your "
+        "observations, select the best option that accurately addresses the question."
+    )
+    assert rest == (
+        "\nThese are the frames of a video and the corresponding audio. Select the best answer to "
+        "the following multiple-choice question based on the video. Respond with only the letter "
+        "(A, B, C, or D) of the correct option.\nQuestion: How many bells ring?\nA. One.\nB. Two."
+        "\nC. Three.\nD. Four.\nAnswer: "
+    )
+    assert "<video>\nThese are the frames of a video. Select" in turn(sample, "video")
+    assert "<audio>\nSelect the best answer" in turn(sample, "audio")
+
+
 def test_what_benchmarks_call_their_questions_is_kept(data: Path) -> None:
     assert {s.category for s in samples_of("daily-omni", data)} == {
         "AV Event Alignment",
@@ -218,7 +235,7 @@ def test_words_have_no_letter_score(data: Path, tmp_path: Path) -> None:
 def test_kinds_of_answers_end_up_in_the_results(data: Path, tmp_path: Path) -> None:
     options = EvaluationOptions(out_dir=tmp_path, data_dir=data, scores=("letter", "generate"))
     names = ["avhbench", "music-avqa", "objaverse/caption", "modelnet40"]
-    yes = FakeAnswerer(answer=lambda p: "Yes" if "visible" in p.text else "the chair is wooden")
+    yes = FakeAnswerer(say=lambda p: "Yes" if "visible" in p.text else "the chair is wooden")
     results = ask(yes, find_tasks(names, data), options, (Path("x"), Share()))
     assert results is not None
     (judged,) = [r for r in results.tasks["avhbench"].rows if r.score == "generate"]

@@ -3,18 +3,27 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from omnicompose.evaluation.sample import LETTERS, Options, Sample
+from omnicompose.evaluation.sample import LETTERS, Options, Sample, Worded
 from omnicompose.evaluation.task import TaskSpec
 from omnicompose.evaluation.tasks.files import FileTask, clip_with_sound, without_letter
 from omnicompose.evaluation.tasks.records import json_table
 
 FILE = "worldsense_qa.json"
 OPENING = (
-    "Carefully watch this video and pay attention to every detail. Based on your observations, "
-    "select the best option that accurately addresses the question.\n"
-    "These are the frames of a video and the corresponding audio. Select the best answer to the "
-    "following multiple-choice question based on the video. "
+    "Carefully watch this video and pay attention to every detail. "
+    "Based on your observations, select the best option that accurately addresses the question."
+)
+CHOOSE = (
+    "Select the best answer to the following multiple-choice question based on the video. "
     "Respond with only the letter (A, B, C, or D) of the correct option.\n"
+)
+# The authors' sentence names what is given; they never ask without the clip, so then none is said.
+GIVEN = Worded(
+    texts=(
+        ("audio+video", f"\nThese are the frames of a video and the corresponding audio. {CHOOSE}"),
+        ("video", f"\nThese are the frames of a video. {CHOOSE}"),
+    ),
+    otherwise=f"\n{CHOOSE}",
 )
 
 
@@ -28,10 +37,12 @@ def read(folder: Path) -> Iterator[Sample]:
                 id=f"{name}-{key}",
                 cluster=name,
                 content=(
+                    OPENING,
                     *clip_with_sound(folder / "videos" / f"{name}.mp4"),
-                    f"{OPENING}{record.text('question')}\n",
+                    GIVEN,
+                    f"Question: {record.text('question')}\n",
                     Options(),
-                    "\n",
+                    "\nAnswer: ",
                 ),
                 choices=choices,
                 answer=record.one_of("answer", tuple(LETTERS[: len(choices)])),
@@ -42,13 +53,17 @@ def read(folder: Path) -> Iterator[Sample]:
 TASK = FileTask(
     spec=TaskSpec(
         name="worldsense",
-        version=1,
+        version=2,
         summary="Three or four options about a longer clip with sound; 3172 questions, 26 tasks.",
         location="honglyhly/WorldSense on the hub: worldsense_qa.json and videos",
         licence="CC BY-NC 4.0, as others report: read the terms at the location",
         cluster_field="clip",
-        # The wording of lmms-eval, but for one capital letter and the line breaks.
-        prompt="CLIP SOUND " + OPENING + "QUESTION\nA. ...\nB. ...\nC. ...\nD. ...\n",
+        # The authors' prompt with sound, byte for byte: their first sentence stands before the
+        # clip, and the turn ends in a space.
+        prompt=OPENING
+        + "CLIP SOUND"
+        + GIVEN.text("audio+video")
+        + "Question: QUESTION\nA. ...\nB. ...\nC. ...\nD. ...\nAnswer: ",
         chance=0.25,
         official="first_capital",
         max_new_tokens=128,
