@@ -1,18 +1,32 @@
 """Commands that evaluate: ask benchmarks' questions, score, compare, report, make questions."""
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from omnicompose.commands.evaluation_options import (
+    AtOnce,
+    Baseline,
+    DataDir,
+    Dtype,
+    Fresh,
+    Ids,
+    LimitOrder,
+    LogSamples,
+    OutDir,
+    PredictOnly,
+    Rotations,
+    SomeOnly,
+    Workers,
+    read_ids,
+    read_scores,
+)
 from omnicompose.commands.options import (
     AllowErrors,
     AsJson,
-    BatchSize,
     Device,
-    Limit,
     Scores,
     Seed,
     Shown,
@@ -21,18 +35,9 @@ from omnicompose.commands.options import (
 from omnicompose.commands.output import say, show, show_json, show_rows
 
 if TYPE_CHECKING:
-    from omnicompose.evaluation import EvaluationOptions, Results
-    from omnicompose.evaluation.line import ScoreKind
+    from omnicompose.evaluation import EvaluationOptions, Results, Share
 
 ResultsDir = Annotated[Path, typer.Argument(metavar="RESULTS", help="A folder of `evaluate`.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data", help="Holds one folder per benchmark that does not ship.")
-]
-Rotations = Annotated[int, typer.Option(min=1, help="Orders of the options to ask each one in.")]
-Workers = Annotated[int, typer.Option("--num-workers", min=1, help="Processes on this machine.")]
-Ids = Annotated[Path | None, typer.Option("--samples", help="A JSON list of question ids.")]
-OutDir = Annotated[Path | None, typer.Option("--out", "--output_path", help="The folder to write.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 
 def evaluate(
@@ -43,14 +48,19 @@ def evaluate(
     modalities: Shown = "all",
     score: Scores = "letter,generate",
     rotations: Rotations = 1,
-    limit: Limit = None,
+    limit: SomeOnly = None,
+    limit_order: LimitOrder = "seed",
     samples: Ids = None,
-    batch_size: BatchSize = 64,
+    batch_size: AtOnce = "64",
     num_workers: Workers = 1,
     seed: Seed = 0,
     device: Device = "cpu",
     dtype: Dtype = "auto",
     allow_errors: AllowErrors = 0,
+    fresh: Fresh = False,
+    predict_only: PredictOnly = False,
+    baseline: Baseline = None,
+    log_samples: LogSamples = True,
     as_json: AsJson = False,
 ) -> None:
     """Ask a composite the questions of benchmarks, with chosen modalities shown."""
@@ -59,38 +69,51 @@ def evaluate(
         return
     if folder is None or out is None:
         raise typer.BadParameter("name the composite's DIR and an output folder with --out.")
-    from omnicompose.evaluation import EvaluationOptions, device_from
+    from omnicompose.evaluation import EvaluationOptions, device_from, share_from
     from omnicompose.evaluation.subsets import parse_modalities
 
     options = EvaluationOptions(
         out_dir=out,
         data_dir=data,
         modalities=parse_modalities(modalities),
-        scores=cast("tuple[ScoreKind, ...]", tuple(score.split(","))),
+        scores=read_scores(score),
         rotations=rotations,
         limit=limit,
-        ids=None if samples is None else _read_ids(samples),
-        batch_size=batch_size,
+        limit_order=cast(Literal["seed", "file"], limit_order),
+        ids=None if samples is None else read_ids(samples),
+        batch_size=cast("int | Literal['auto']", batch_size),
         seed=seed,
         device=device_from(os.environ, device),
         dtype=dtype,
         allow_errors=allow_errors,
     )
     names = tasks.replace(",", " ").split()
-    results = (
-        _alone(folder, names, options)
-        if num_workers == 1
-        else _together(folder, names, options, num_workers)
-    )
-    if results is not None:
-        _show_results(results, as_json)
+    share = share_from(os.environ)
+    _check_launch(share, num_workers, fresh)
+    if fresh:
+        _forget(names, options)
+    if not _answer(folder, names, options, (share, num_workers)):
+        say(f"worker {share.rank} of {share.world_size} is done; the last one writes the results.")
+    elif predict_only:
+        say(f"{out}: answered; `omnicompose score {out}` computes the results.")
+    else:
+        _finish(options, baseline, as_json)
 
 
-def score(results: ResultsDir, as_json: AsJson = False) -> None:
+def score(
+    results: ResultsDir,
+    lmms_eval: Annotated[
+        bool, typer.Option("--lmms-eval", help="Write the files that lmms-eval writes, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Compute results.json again from the samples; no model is needed."""
     from omnicompose.evaluation import score as score_samples
+    from omnicompose.evaluation import write_lmms_files
 
     _show_results(score_samples(results), as_json)
+    for path in write_lmms_files(results) if lmms_eval else ():
+        say(str(path))
 
 
 def compare(
@@ -157,23 +180,52 @@ def mcub_build(
     show_json(leakage.to_dict()) if as_json else show_rows(leakage.rows(), leakage.columns, False)
 
 
-def _alone(folder: Path, tasks: list[str], options: "EvaluationOptions") -> "Results | None":
-    """In this process: everything, or the share that a launcher gives it."""
-    from omnicompose.evaluation import evaluate_share, share_from
+def _check_launch(share: "Share", num_workers: int, fresh: bool) -> None:
+    """What a launcher's processes cannot do at once."""
+    if share.world_size > 1 and (num_workers > 1 or fresh):
+        found = "--num-workers" if num_workers > 1 else "--fresh"
+        raise typer.BadParameter(
+            f"{found} under a launcher that started {share.world_size} processes: "
+            "they already share the work; leave it out, and remove old answers beforehand."
+        )
 
-    share = share_from(os.environ)
-    results = evaluate_share(folder, tasks, options, share)
-    if results is None and share.world_size > 1:
-        say(f"worker {share.rank} of {share.world_size} is done; the last one writes the results.")
-    return results
+
+def _forget(names: list[str], options: "EvaluationOptions") -> None:
+    from omnicompose.evaluation import discard
+    from omnicompose.evaluation.tasks import find_tasks
+
+    discard(options.out_dir, [task.spec.name for task in find_tasks(names, options.data_dir)])
 
 
-def _together(
-    folder: Path, tasks: list[str], options: "EvaluationOptions", num_workers: int
-) -> "Results":
-    from omnicompose.evaluation import evaluate_with_workers
+def _answer(
+    folder: Path, names: list[str], options: "EvaluationOptions", how: "tuple[Share, int]"
+) -> bool:
+    """In this process everything, or a launcher's share; or in processes of ours."""
+    from omnicompose.evaluation import answer_share, answer_with_workers
 
-    return evaluate_with_workers(folder, tasks, options, num_workers)
+    share, num_workers = how
+    if num_workers == 1:
+        return answer_share(folder, names, options, share)
+    answer_with_workers(folder, names, options, num_workers)
+    return True
+
+
+def _finish(options: "EvaluationOptions", baseline: Path | None, as_json: bool) -> None:
+    """Score, show, and compare if that was asked for; too many errors are told last."""
+    from omnicompose.commands.comparing import compared_rows, comparison_table
+    from omnicompose.evaluation import check_errors, compare_all
+    from omnicompose.evaluation import score as score_samples
+
+    results = score_samples(options.out_dir)
+    folders = [options.out_dir, *([baseline] if baseline else [])]
+    rows = compared_rows(folders, compare_all(folders)) if baseline else []
+    if as_json:
+        show_json(results.model_dump(mode="json") | ({"baseline": rows} if baseline else {}))
+    else:
+        _show_results(results, as_json=False)
+        if baseline:
+            show(comparison_table(rows))
+    check_errors(results, options)
 
 
 def _show_results(results: "Results", as_json: bool) -> None:
@@ -188,16 +240,6 @@ def _list_tasks(as_json: bool) -> None:
 
     rows = [task.spec.to_dict() for task in TASKS.values()]
     show_rows(rows, ("name", "summary", "chance"), as_json)
-
-
-def _read_ids(path: Path) -> tuple[str, ...]:
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise typer.BadParameter(f"{path}: {err}") from err
-    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
-        raise typer.BadParameter(f"{path}: expected a JSON list of question ids.")
-    return tuple(ids)
 
 
 def _named_folder(text: str) -> tuple[str, Path]:

@@ -75,7 +75,10 @@ class Unreadable:
 
 
 class Answerer(Protocol):
-    """A model with its processor. The same prompts in the same batch give the same answers."""
+    """A model with its processor. The same prompts in the same batch give the same answers.
+
+    Methods that take a batch raise `MemoryError` where it does not fit.
+    """
 
     @property
     def digest(self) -> str:
@@ -103,4 +106,10 @@ class Answerer(Protocol):
 
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         """Greedy replies."""
+        ...
+
+    def answer(
+        self, batch: Sequence[Prepared], num_letters: int, max_new_tokens: int
+    ) -> list[tuple[tuple[float, ...], str]]:
+        """Both of the above for each prompt, which is read once."""
         ...

@@ -33,19 +33,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One sample, asked with one subset of its media, scored in one way.
+    """One sample, asked with one subset of its media.
 
     Attributes:
         prompt: what the model reads.
-        blank: its line, still without an answer.
+        blanks: its lines, one for each kind of score, still without an answer.
     """
 
     prompt: Prompt
-    blank: Line
+    blanks: tuple[Line, ...]
 
 
-def select(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """At most `limit` samples per set of modalities, drawn by `seed`, sorted by cluster and id.
+def select(samples: Sequence[Sample], options: EvaluationOptions) -> list[Sample]:
+    """The samples that `options.limit` leaves of each set of modalities, sorted by cluster and id.
 
     Raises:
         EvaluationError: two samples share an id, or there is none.
@@ -54,13 +54,18 @@ def select(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Samp
         found = "no question" if not samples else "two questions of one id"
         raise EvaluationError(f"the task holds {found}; check where its data come from.")
     groups: dict[tuple[str, ...], list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: s.id):
+    for sample in samples:
         groups.setdefault(sample.modalities, []).append(sample)
-    chosen: list[Sample] = []
-    for modalities in sorted(groups):
-        order = np.random.default_rng(seed).permutation(len(groups[modalities]))
-        chosen += [groups[modalities][i] for i in order[:limit]]
+    chosen = [sample for group in groups.values() for sample in _some(group, options)]
     return sorted(chosen, key=lambda s: (s.cluster, s.id))
+
+
+def _some(group: Sequence[Sample], options: EvaluationOptions) -> list[Sample]:
+    if options.limit_order == "file":
+        return list(group[: options.kept(len(group))])
+    group = sorted(group, key=lambda s: s.id)
+    order = np.random.default_rng(options.seed).permutation(len(group))
+    return [group[i] for i in order[: options.kept(len(group))]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,12 @@ def select_ids(samples: Sequence[Sample], ids: Sequence[str]) -> list[Sample]:
     return [known[i] for i in dict.fromkeys(ids)]
 
 
+def count_lines(sample: Sample, options: EvaluationOptions) -> int:
+    """How many lines `make_questions` makes of a sample."""
+    scores = [score for score in options.scores if score != "letter" or sample.has_letter_score]
+    return len(scores) * _turns(sample, options) * len(subsets_of(sample, options.modalities))
+
+
 def make_questions(run: Run, samples: Sequence[Sample]) -> list[Question]:
     """Every sample in every way that it is asked."""
     ways = [way for sample in samples for way in _ways(sample, run.options)]
@@ -96,22 +107,32 @@ def make_questions(run: Run, samples: Sequence[Sample]) -> list[Question]:
         Prompt(content=content, text=text, openings=way.sample.openings)
         for way, content, text in zip(ways, contents, texts, strict=True)
     ]
-    return [
-        Question(prompt=prompt, blank=_blank_line(run, way, prompt, score))
+    questions = [
+        Question(prompt=prompt, blanks=_blank_lines(run, way, prompt))
         for way, prompt in zip(ways, prompts, strict=True)
-        for score in run.options.scores
-        if score != "letter" or way.sample.has_letter_score
     ]
+    return [question for question in questions if question.blanks]
 
 
 def _ways(sample: Sample, options: EvaluationOptions) -> list[_Way]:
-    turns = min(options.rotations, len(sample.choices)) if sample.can_rotate else 1
-    subsets = subsets_of(sample, options.modalities)
+    turns, subsets = _turns(sample, options), subsets_of(sample, options.modalities)
     return [
         _Way(sample=sample.rotated(turn) if turn else sample, subset=subset, rotation=turn)
         for turn in range(turns)
         for subset in subsets
     ]
+
+
+def _turns(sample: Sample, options: EvaluationOptions) -> int:
+    return min(options.rotations, len(sample.choices)) if sample.can_rotate else 1
+
+
+def _blank_lines(run: Run, way: _Way, prompt: Prompt) -> tuple[Line, ...]:
+    return tuple(
+        _blank_line(run, way, prompt, score)
+        for score in run.options.scores
+        if score != "letter" or way.sample.has_letter_score
+    )
 
 
 def _blank_line(run: Run, way: _Way, prompt: Prompt, score: ScoreKind) -> Line:

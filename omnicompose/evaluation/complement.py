@@ -14,6 +14,7 @@ from omnicompose.evaluation.statistics import (
     Comparison,
     Estimate,
     Floats,
+    Rescue,
     bootstrap,
     coalitions,
     compare_paired,
@@ -54,6 +55,7 @@ def complementarity(
     ids, clusters = _shared_questions(media)
     scores = {given: _scores(asked, ids) for given, asked in media.items()}
     changed = rescue(scores, modalities)
+    swapped, beyond = _rescued_swapped(modalities, cells, changed, (ids, clusters))
     complete = all(subset in scores for subset in coalitions(modalities))
     return Complementarity(
         group=group,
@@ -68,6 +70,8 @@ def complementarity(
         shapley=_shapley(scores, modalities, clusters, seed) if complete else None,
         synergy=_synergies(scores, modalities, clusters),
         rescued=_share(changed.rescued, clusters),
+        rescued_swapped=swapped,
+        rescued_beyond=beyond,
         lost=_share(changed.lost, clusters),
         oracle=_share(changed.oracle, clusters),
         rescued_ids=_first_ids(ids, changed.rescued),
@@ -91,6 +95,27 @@ def with_holm(entries: Iterable[Complementarity | None]) -> tuple[Complementarit
         for (i, single), p_holm in zip(places, adjusted, strict=True):
             corrected[i][single] = replace(kept[i].gains[single], p_holm=p_holm)
     return tuple(e.model_copy(update={"gains": corrected[i]}) for i, e in enumerate(kept))
+
+
+def _rescued_swapped(
+    modalities: Sequence[str],
+    cells: Mapping[str, Sequence[Line]],
+    changed: Rescue,
+    asked: tuple[Sequence[str], Sequence[str]],
+) -> tuple[Estimate | None, Estimate | None]:
+    """Rescue when one medium is another question's, and what is rescued beyond it.
+
+    The other media are the question's own, so this is more than chance: what is left beyond it
+    needs every modality. None unless every modality was swapped.
+    """
+    controls = [answered(cells.get(f"swapped:{m}", ())).by_id() for m in modalities]
+    places = [k for k, i in enumerate(asked[0]) if all(i in control for control in controls)]
+    if not places:
+        return None, None
+    means = np.mean([[c[asked[0][k]] for k in places] for c in controls], axis=0)
+    by_chance = (1 - changed.oracle[places]) * means
+    clusters = [asked[1][k] for k in places]
+    return estimate(by_chance, clusters), estimate(changed.rescued[places] - by_chance, clusters)
 
 
 def _shared_questions(media: Mapping[Coalition, Answered]) -> tuple[list[str], list[str]]:

@@ -23,6 +23,7 @@ from omnicompose.evaluation.batches import (
 from omnicompose.evaluation.embeddings import Embedded, EmbeddingCache
 from omnicompose.evaluation.letters import DECIMALS, letter_token_ids
 from omnicompose.evaluation.loaded import ComposedModel, Inputs, Message, Processor
+from omnicompose.evaluation.next_token import counted, first_logits, memory_told
 from omnicompose.evaluation.preprocessing import preprocess, split_runs
 from omnicompose.evaluation.sample import LETTERS, Medium
 from omnicompose.evaluation.subsets import Content
@@ -62,6 +63,10 @@ class Composite:
         self._spellings: dict[tuple[str, ...], torch.Tensor] = {}
         self._tokenized: dict[str, list[int]] = {}
 
+    def forget(self) -> None:
+        """Embed media anew: the model's weights have changed."""
+        self.cache = EmbeddingCache(self._encode)
+
     def render(self, contents: Sequence[Content]) -> list[str]:
         """The exact prompt of each user turn."""
         texts = self.processor.apply_chat_template(
@@ -96,19 +101,30 @@ class Composite:
         )
         return inputs._replace(position_ids=positions)
 
+    @memory_told()
     @torch.inference_mode()
     def letter_log_likelihoods(
         self, batch: Sequence[Prepared], num_letters: int
     ) -> list[tuple[float, ...]]:
         """Log-probability of each option's letter, or opening, as the token behind each prompt."""
         inputs = self.batch(batch)
+        if inputs.position_ids is None:  # as `generate` counts: padding takes no position
+            inputs = inputs._replace(position_ids=counted(inputs.attention_mask))
         output = self.model(**inputs._asdict(), logits_to_keep=1, use_cache=False)
-        log_probabilities = output.logits[:, -1].float().log_softmax(-1).cpu()
+        return self._letters(output.logits[:, -1], batch, num_letters)
+
+    def _letters(
+        self, logits: torch.Tensor, batch: Sequence[Prepared], num_letters: int
+    ) -> list[tuple[float, ...]]:
+        """From the logits `[B, vocabulary]` of the token behind each prompt."""
+        log_probabilities = logits.float().log_softmax(-1).cpu()
+        spelled = [self._spelled(prompt, num_letters) for prompt in batch]
         return [
-            _rounded(row[self._spelled(prompt, num_letters)].logsumexp(0))
-            for row, prompt in zip(log_probabilities, batch, strict=True)
+            _rounded(row[ids].logsumexp(0))
+            for row, ids in zip(log_probabilities, spelled, strict=True)
         ]
 
+    @memory_told()
     @torch.inference_mode()
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         """Greedy replies."""
@@ -121,6 +137,15 @@ class Composite:
         )
         said = sequences[:, inputs.input_ids.shape[1] :]
         return self.processor.tokenizer.batch_decode(said, skip_special_tokens=True)
+
+    def answer(
+        self, batch: Sequence[Prepared], num_letters: int, max_new_tokens: int
+    ) -> list[tuple[tuple[float, ...], str]]:
+        """Letters and greedy replies; the logits that a reply begins with are the letters' own."""
+        with first_logits(self.model) as seen:
+            replies = self.generate(batch, max_new_tokens)
+        letters = self._letters(seen[0], batch, num_letters)
+        return list(zip(letters, replies, strict=True))
 
     @property
     def _pad_id(self) -> int:

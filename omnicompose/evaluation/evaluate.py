@@ -11,10 +11,11 @@ from omnicompose.evaluation.asking import Run
 from omnicompose.evaluation.journal import write_atomically, write_merged
 from omnicompose.evaluation.options import EvaluationOptions
 from omnicompose.evaluation.results import ModelFacts, Results, RunFacts
-from omnicompose.evaluation.runner import Share, run_task
+from omnicompose.evaluation.runner import Share, collect, run_task
 from omnicompose.evaluation.scoring import RUN_NAME, read_run, samples_path, score, to_json
 from omnicompose.evaluation.task import Task
 from omnicompose.evaluation.tasks import find_tasks
+from omnicompose.evaluation.tasks.files import FileTask
 
 PACKAGES = ("omnicompose", "torch", "transformers", "numpy")
 
@@ -54,13 +55,26 @@ def evaluate_share(
     Returns:
         Results from the worker that ends last; None from the others.
     """
-    found = find_tasks(
-        tasks, options.data_dir
-    )  # before the model is loaded: a misspelt name costs no minute
+    finished = answer_share(model_dir, tasks, options, share)
+    return scored(options) if finished else None
+
+
+def answer_share(
+    model_dir: Path, tasks: Sequence[str], options: EvaluationOptions, share: Share
+) -> bool:
+    """Ask one worker's share, and write samples and run.json when nothing is missing any more.
+
+    `score` does the rest, here or on another machine; it needs no model.
+
+    Returns:
+        Whether every worker's questions are answered.
+    """
+    # Before the model is loaded: a misspelt name costs no minute.
+    found = find_tasks(tasks, options.data_dir)
     from omnicompose.evaluation.loading import load_composite  # torch and transformers: seconds
 
     answerer = load_composite(model_dir, options.device, options.dtype)
-    return ask(answerer, found, options, (model_dir, share))
+    return answer(answerer, found, options, (model_dir, share))
 
 
 def ask(
@@ -77,21 +91,44 @@ def ask(
         options: how to ask.
         where: the folder that the model is said to come from, and this worker's share.
     """
-    model_dir, share = where
-    finished = True
-    for task in tasks:
-        run = Run(spec=task.spec, answerer=answerer, options=options)
-        lines = run_task(task, run, share)
-        finished &= lines is not None
-        if lines is not None:
-            write_merged(samples_path(options.out_dir, task.spec.name), lines)
-    if not finished:
-        return None
-    facts = _run_facts(answerer, tasks, options, model_dir)
-    write_atomically(options.out_dir / RUN_NAME, to_json(facts))
+    return scored(options) if answer(answerer, tasks, options, where) else None
+
+
+def scored(options: EvaluationOptions) -> Results:
+    """`score`, and the refusal of results with more errors than were allowed."""
     results = score(options.out_dir)
-    _check_errors(results, options)
+    check_errors(results, options)
     return results
+
+
+def answer(
+    answerer: Answerer,
+    tasks: Sequence[Task],
+    options: EvaluationOptions,
+    where: tuple[Path, Share],
+) -> bool:
+    """As `answer_share`, for a model that is loaded already; see `ask`."""
+    model_dir, share = where
+    asked = {
+        task.spec.name: run_task(
+            task, Run(spec=task.spec, answerer=answerer, options=options), share
+        )
+        for task in tasks
+    }
+    # Looked at behind the last task, not behind each: nobody may be last with all of them.
+    finished = all([_merge(name, keys, options) for name, keys in asked.items()])
+    if finished:
+        facts = _run_facts(answerer, tasks, options, model_dir)
+        write_atomically(options.out_dir / RUN_NAME, to_json(facts))
+    return finished
+
+
+def _merge(task: str, keys: Sequence[str], options: EvaluationOptions) -> bool:
+    """Put a task's samples together, if all are there."""
+    lines = collect(keys, options.out_dir, task)
+    if lines is not None:
+        write_merged(samples_path(options.out_dir, task), lines)
+    return lines is not None
 
 
 def _run_facts(
@@ -110,14 +147,18 @@ def _run_facts(
         modalities=options.modalities,
         scores=options.scores,
         limit=options.limit,
+        limit_order=options.limit_order,
+        ids=options.ids,
         rotations=options.rotations,
         batch_size=options.batch_size,
         seed=options.seed,
         environment={"python": platform.python_version()} | {n: _version(n) for n in PACKAGES},
+        data={task.spec.name: task.digests() for task in tasks if isinstance(task, FileTask)},
     )
     before = read_run(options.out_dir)
-    if before and before.model_copy(update={"tasks": names}) == facts:
-        return facts.model_copy(update={"tasks": tuple(dict.fromkeys((*before.tasks, *names)))})
+    if before and before.model_copy(update={"tasks": names, "data": facts.data}) == facts:
+        kept = {"tasks": tuple(dict.fromkeys((*before.tasks, *names)))}
+        return facts.model_copy(update=kept | {"data": before.data | facts.data})
     return facts
 
 
@@ -128,7 +169,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _check_errors(results: Results, options: EvaluationOptions) -> None:
+def check_errors(results: Results, options: EvaluationOptions) -> None:
+    """Refuse results with more unreadable media than were allowed.
+
+    Raises:
+        EvaluationError: saying how many, and what to do.
+    """
     if results.num_errors > options.allow_errors:
         raise EvaluationError(
             f"{options.out_dir}: {results.num_errors} questions could not be asked because their "

@@ -57,6 +57,20 @@ def file_name(task: str) -> str:
     return task.replace("/", "_")
 
 
+def discard(out_dir: Path, tasks: Iterable[str]) -> None:
+    """Forget everything that was answered for these tasks; media stay.
+
+    Raises:
+        EvaluationError: another process is writing one of the journals.
+    """
+    for task in tasks:
+        name = file_name(task)
+        for path in sorted((out_dir / "journal").glob(f"{name}.rank*.jsonl")):
+            with open_journal(path):
+                path.unlink()
+        (out_dir / f"samples_{name}.jsonl").unlink(missing_ok=True)
+
+
 def read_lines(path: Path) -> list[Line]:
     """Every complete line of a journal or of a merged file, in file order.
 

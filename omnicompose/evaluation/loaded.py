@@ -1,6 +1,6 @@
 """What is used of a loaded model, its processor and its tokenizer: nothing else is relied upon."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -90,6 +90,12 @@ class ComposedModel(Protocol):
         """Positions `[3, B, L]` of prompts given with embeddings, if the model needs them."""
         ...
 
+    def register_forward_hook(
+        self, hook: Callable[[object, object, "HasLogits"], None]
+    ) -> "Removable":
+        """Call a function with every output."""
+        ...
+
     def __call__(
         self,
         *,
@@ -122,3 +128,11 @@ class HasLogits(Protocol):
     """What a forward pass returns."""
 
     logits: torch.Tensor
+
+
+class Removable(Protocol):
+    """A hook's handle."""
+
+    def remove(self) -> None:
+        """Call the function no more."""
+        ...

@@ -1,11 +1,13 @@
 """Open an exported folder as any user would, and say which export it is."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 from transformers.utils import logging
 
@@ -13,6 +15,7 @@ from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.composite import Composite
 from omnicompose.evaluation.sample import file_sha256
 
+MODEL_TYPE = "omnicompose"
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 NOT_IDENTITY = ("manifest.json",)
 """The manifest names paths and versions, which do not change an answer."""
@@ -27,19 +30,53 @@ def load_composite(model_dir: Path, device: str, dtype: str) -> Composite:
         dtype: of the computation; `auto` is float32 on a CPU and the folder's own elsewhere.
 
     Raises:
-        EvaluationError: it is no exported folder.
+        EvaluationError: it is no exported folder, or the device is not there.
     """
-    if not (model_dir / "config.json").is_file():
-        raise EvaluationError(
-            f"{model_dir}: config.json is missing; expected a folder that compose wrote."
-        )
+    _check_folder(model_dir)
+    _check_device(device)
     wanted = "float32" if dtype == "auto" and torch.device(device).type == "cpu" else dtype
-    with _without_bars():
-        processor = AutoProcessor.from_pretrained(model_dir)
-        model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
+    try:
+        with _without_bars():
+            processor = AutoProcessor.from_pretrained(model_dir)
+            model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
+    except (OSError, ValueError, SafetensorError) as err:
+        raise EvaluationError(
+            f"{model_dir}: the composite cannot be loaded: {err}. `omnicompose verify {model_dir}` "
+            "says which file is not as it was written; compose it again."
+        ) from err
     ids = {name: entry["token_id"] for name, entry in model.config.modalities.items()}
     used = str(model.dtype).removeprefix("torch.")
     return Composite(model, processor, ids, (folder_digest(model_dir), used))
+
+
+def _check_folder(model_dir: Path) -> None:
+    path = model_dir / "config.json"
+    if not path.is_file():
+        raise EvaluationError(
+            f"{model_dir}: config.json is missing; expected a folder that compose wrote."
+        )
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as err:
+        raise EvaluationError(
+            f"{path}: found no JSON ({err}), expected what compose wrote. Compose it again."
+        ) from err
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found != MODEL_TYPE:
+        raise EvaluationError(
+            f"{model_dir}: found a model of type {found!r}, expected {MODEL_TYPE!r}, a folder that "
+            "compose wrote. To evaluate an expert by itself, compose a recipe that names it alone."
+        )
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as err:
+        said = str(err).split("\n")[0]
+        raise EvaluationError(
+            f"--device {device}: {said}; expected a device that this torch finds, such as cpu."
+        ) from err
 
 
 @contextmanager

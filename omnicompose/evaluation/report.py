@@ -159,6 +159,8 @@ def _environment() -> Environment:
         plus_minus=wording.plus_minus,
         p_value=wording.p_value,
         power_line=wording.power_line,
+        rescue_sentence=wording.rescue_sentence,
+        partial=wording.partial,
         score_names=wording.SCORE_NAMES,
         share=_share,
     )

@@ -5,9 +5,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from omnicompose.evaluation.line import ScoreKind
+from omnicompose.evaluation.options import BatchSize, LimitOrder
 from omnicompose.evaluation.statistics import Comparison, Estimate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RowKind = Literal["letter", "generate", "official"]
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,11 +40,15 @@ class RunFacts(BaseModel):
         tasks: the benchmarks.
         modalities: subsets asked for.
         scores: kinds of score.
-        limit: greatest number of questions per set of modalities; null: all.
+        limit: greatest number of questions per set of modalities, or a share of them below 1; null:
+            all.
+        limit_order: whether `limit` draws by seed or takes the first of the file.
+        ids: of the only questions asked; null: all that `limit` leaves.
         rotations: orders of the options that each question was asked in.
-        batch_size: prompts in one forward pass.
+        batch_size: prompts in one forward pass; `auto`: as many as fit.
         seed: see `EvaluationOptions`.
         environment: versions of python and of the packages that matter.
+        data: per benchmark that does not ship, its annotation files and their sha256.
     """
 
     model_config = _STRICT
@@ -53,11 +58,19 @@ class RunFacts(BaseModel):
     tasks: tuple[str, ...]
     modalities: tuple[str, ...]
     scores: tuple[ScoreKind, ...]
-    limit: int | None
+    limit: int | float | None
+    limit_order: LimitOrder = "seed"
+    ids: tuple[str, ...] | None = None
     rotations: int
-    batch_size: int
+    batch_size: BatchSize
     seed: int
     environment: dict[str, str | None]
+    data: dict[str, dict[str, str]] = {}
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether questions were left out on purpose."""
+        return self.limit is not None or self.ids is not None
 
 
 class Binary(BaseModel):
@@ -169,6 +182,10 @@ class Complementarity(BaseModel):
         shapley: per modality, its exact Shapley value; null unless every subset was asked.
         synergy: per pair (`image+audio`), v(AB) - v(A) - v(B) + v(none); empty if not asked.
         rescued: share wrong with every single modality and right with all.
+        rescued_swapped: the same with another question's medium among all, the mean over
+            modalities; what is rescued by chance, or without that modality. Null unless `swapped`
+            was asked.
+        rescued_beyond: `rescued` minus `rescued_swapped`, per question.
         lost: share right with some single modality and wrong with all.
         oracle: share right with some single modality.
         rescued_ids: the first ids of the rescued.
@@ -184,6 +201,8 @@ class Complementarity(BaseModel):
     shapley: dict[str, Estimate] | None
     synergy: dict[str, Estimate]
     rescued: Estimate
+    rescued_swapped: Estimate | None = None
+    rescued_beyond: Estimate | None = None
     lost: Estimate
     oracle: Estimate
     rescued_ids: tuple[str, ...]
@@ -237,7 +256,7 @@ class Results(BaseModel):
         schema_version: of this file.
         run: what was asked for; null if run.json is lost.
         tasks: per benchmark.
-        macro: one number per kind of score over everything, where it can be had.
+        macro: one number per kind of score over everything; empty where questions were left out.
     """
 
     model_config = _STRICT

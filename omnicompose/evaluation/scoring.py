@@ -44,7 +44,8 @@ def score(results_dir: Path) -> Results:
         lines[0].task: summarise(lines, run.seed if run else 0)
         for lines in read_samples(results_dir, run)
     }
-    results = Results(run=run, tasks=tasks, macro=_macro(tasks))
+    macro = {} if run and run.is_partial else _macro(tasks)
+    results = Results(run=run, tasks=tasks, macro=macro)
     write_atomically(results_dir / RESULTS_NAME, to_json(results))
     return results
 

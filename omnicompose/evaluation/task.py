@@ -7,6 +7,8 @@ from typing import Protocol
 
 from omnicompose.evaluation.sample import Sample
 
+NOT_PUBLISHED = "not published; run.json records the sha256 of the files that were read"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
@@ -25,7 +27,7 @@ class TaskSpec:
             `official.OFFICIAL`; None where it is ours.
         max_new_tokens: length of a generated reply.
         layout: the files that its folder must hold, as globs; empty: it brings its own data.
-        checksum: sha256 of the first of them; None where the authors publish none.
+        checksum: sha256 of the first of them, held against the file; None where none is known.
         citation: where it is described.
     """
 
@@ -45,7 +47,7 @@ class TaskSpec:
 
     def to_dict(self) -> dict[str, object]:
         """The fields as plain data, for `--json`."""
-        return asdict(self)
+        return asdict(self) | {"checksum": self.checksum or NOT_PUBLISHED}
 
 
 class Task(Protocol):

@@ -1,6 +1,6 @@
 """Numbers as a reader wants them, and the sentences that may be said about them."""
 
-from omnicompose.evaluation.results import Complementarity, Row, RowKind, TaskResult
+from omnicompose.evaluation.results import Complementarity, Row, RowKind, RunFacts, TaskResult
 from omnicompose.evaluation.statistics import Comparison, Estimate
 
 NOUNS = {
@@ -128,6 +128,27 @@ def power_line(comparison: Comparison) -> str:
     if comparison.detectable is None:
         return "too few clusters to say what could have been seen"
     return f"could have seen {percent(comparison.detectable)} points or more"
+
+
+def rescue_sentence(entry: Complementarity) -> str:
+    """How much needs everything, and how much of that is chance."""
+    said = f"Rescued {percent(entry.rescued.value)} %"
+    if entry.rescued_swapped is None or entry.rescued_beyond is None:
+        return f"{said}, chance included: ask with --modalities subsets,swapped to take it off."
+    return (
+        f"{said}; with one medium exchanged {percent(entry.rescued_swapped.value)} %; beyond that "
+        f"{points(entry.rescued_beyond.value)} points "
+        f"({interval(entry.rescued_beyond, signed=True)})."
+    )
+
+
+def partial(run: RunFacts) -> str:
+    """What was left out on purpose."""
+    if run.ids is not None:
+        return f"partial: {len(run.ids)} questions by name"
+    if run.limit is not None and run.limit < 1:
+        return f"partial: {percent(run.limit, 0)} % of the questions of each set of modalities"
+    return f"partial: at most {run.limit} questions per set of modalities"
 
 
 def best_single(entry: Complementarity) -> str:

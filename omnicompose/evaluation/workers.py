@@ -14,14 +14,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from omnicompose.errors import EvaluationError
-from omnicompose.evaluation.evaluate import evaluate_share
+from omnicompose.evaluation.evaluate import answer_share, scored
 from omnicompose.evaluation.options import EvaluationOptions
 from omnicompose.evaluation.results import Results
 from omnicompose.evaluation.runner import Share
 
-LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-"""torchrun and `accelerate launch`, then a SLURM job step: rank and number of processes."""
-LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")
+LAUNCHERS = (
+    ("RANK", "WORLD_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
+"""torchrun and `accelerate launch`, two kinds of mpirun, a SLURM job step: rank and number."""
+LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 def share_from(environment: Mapping[str, str]) -> Share:
@@ -54,6 +59,24 @@ def evaluate_with_workers(
     """As `evaluate`, by several processes of this machine at once; the bytes are the same.
 
     Args:
+        model_dir: this and what follows: see `answer_with_workers`.
+        tasks: see there.
+        options: see there.
+        num_workers: see there.
+
+    Raises:
+        EvaluationError: see there, and `evaluate`.
+    """
+    answer_with_workers(model_dir, tasks, options, num_workers)
+    return scored(options)
+
+
+def answer_with_workers(
+    model_dir: Path, tasks: Sequence[str], options: EvaluationOptions, num_workers: int
+) -> None:
+    """Ask with several processes, and write the samples.
+
+    Args:
         model_dir: what `omnicompose compose` wrote.
         tasks: names from `TASKS`.
         options: how to ask; each worker takes its share of the cores, or card r of `cuda`.
@@ -63,29 +86,28 @@ def evaluate_with_workers(
         EvaluationError: see `evaluate`, or a worker was killed.
     """
     jobs = [(model_dir, tuple(tasks), options, r, num_workers) for r in range(num_workers)]
-    results: Results | None = None
+    finished = False
     # Fresh processes: a forked one would share torch's threads and locks.
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_work, *job) for job in jobs]):
             try:
-                results = done.result() or results
+                finished |= done.result()
             except BrokenProcessPool as err:
                 raise EvaluationError(
                     f"{options.out_dir}: a worker was killed, perhaps for memory. What was "
                     "answered is kept: run again with fewer --num-workers or a smaller "
                     "--batch_size to go on."
                 ) from err
-    if results is None:
+    if not finished:
         raise EvaluationError(f"{options.out_dir}: the journal lost lines while it was written.")
-    return results
 
 
 def _work(
     model_dir: Path, tasks: tuple[str, ...], options: EvaluationOptions, rank: int, size: int
-) -> Results | None:
+) -> bool:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
     device = device_from({"LOCAL_RANK": str(rank)}, options.device)
     share = Share(rank=rank, world_size=size)
-    return evaluate_share(model_dir, tasks, replace(options, device=device), share)
+    return answer_share(model_dir, tasks, replace(options, device=device), share)

@@ -26,9 +26,9 @@ def random_letter(prompt: Prompt) -> str:
 
 @dataclass
 class FakeAnswerer:
-    """Says `answer(prompt)`; media are read but not looked at."""
+    """Says `say(prompt)`; media are read but not looked at."""
 
-    answer: Answer = random_letter
+    say: Answer = random_letter
     digest: str = "fake"
     dtype: str = "float32"
     encoded: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class FakeAnswerer:
         self.forwarded.append(len(batch))
         return [
             tuple(
-                -0.5 if letter == self.answer(p.prompt) else -2.0 - noise(letter + p.prompt.text)
+                -0.5 if letter == self.say(p.prompt) else -2.0 - noise(letter + p.prompt.text)
                 for letter in LETTERS[:num_letters]
             )
             for p in batch
@@ -68,7 +68,13 @@ class FakeAnswerer:
 
     def generate(self, batch: Sequence[Prepared], max_new_tokens: int) -> list[str]:
         self.forwarded.append(len(batch))
-        return [self.answer(p.prompt) for p in batch]
+        return [self.say(p.prompt) for p in batch]
+
+    def answer(
+        self, batch: Sequence[Prepared], num_letters: int, max_new_tokens: int
+    ) -> list[tuple[tuple[float, ...], str]]:
+        letters = self.letter_log_likelihoods(batch, num_letters)
+        return [(s, self.say(p.prompt)) for s, p in zip(letters, batch, strict=True)]
 
 
 SPEC = TaskSpec(

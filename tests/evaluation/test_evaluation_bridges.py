@@ -103,7 +103,7 @@ def lmms(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     monkeypatch.delitem(sys.modules, "omnicompose.evaluation.bridges.lmms", raising=False)
     import omnicompose.evaluation.bridges.lmms as plugin
 
-    monkeypatch.setattr(plugin, "load_composite", lambda *_: FakeAnswerer(answer=lambda p: "B.x"))
+    monkeypatch.setattr(plugin, "load_composite", lambda *_: FakeAnswerer(say=lambda p: "B.x"))
     return plugin
 
 

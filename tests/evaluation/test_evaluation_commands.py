@@ -24,7 +24,7 @@ RUNNER = CliRunner()
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("commands")
     for name, answer in (("a", knows_more_with_more), ("b", None), ("c", None)):
-        answerer = FakeAnswerer(digest=name) if answer is None else FakeAnswerer(answer=answer)
+        answerer = FakeAnswerer(digest=name) if answer is None else FakeAnswerer(say=answer)
         options = EvaluationOptions(out_dir=out / name, modalities=("subsets", "swapped"))
         assert ask(answerer, [FakeTask(num=40)], options, (Path(name), Share())) is not None
     return out

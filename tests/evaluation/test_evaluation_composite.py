@@ -10,10 +10,11 @@ from evaluation_folders import FOLDERS, write_folders
 from evaluation_tiny import write_tiny
 
 from omnicompose.errors import EvaluationError
-from omnicompose.evaluation import TASKS, EvaluationOptions, evaluate
+from omnicompose.evaluation import TASKS, EvaluationOptions, Share, evaluate
 from omnicompose.evaluation.answerer import Prepared, Prompt, Unreadable
 from omnicompose.evaluation.composite import Composite
 from omnicompose.evaluation.controls import prepare_media
+from omnicompose.evaluation.evaluate import ask
 from omnicompose.evaluation.loading import folder_digest, load_composite
 from omnicompose.evaluation.sample import Medium, Sample
 from omnicompose.evaluation.subsets import Content, Subset, subsets_of, view
@@ -95,6 +96,15 @@ def test_replies_are_those_of_a_users_own_generation(
         assert composite.processor.tokenizer.batch_decode(said, skip_special_tokens=True) == [reply]
 
 
+def test_letters_and_replies_of_one_pass_are_those_of_two(
+    composite: Composite, prompts: list[Prompt]
+) -> None:
+    ready = prepared(composite, prompts)
+    letters, replies = zip(*composite.answer(ready, 4, 5), strict=True)
+    assert list(letters) == composite.letter_log_likelihoods(ready, 4)
+    assert list(replies) == composite.generate(ready, 5)
+
+
 def test_every_medium_goes_through_its_encoder_once(folder: Path, samples: list[Sample]) -> None:
     fresh = load_composite(folder, "cpu", "float32")
     full = [view(sample, Subset(modalities=sample.modalities)) for sample in samples]
@@ -146,6 +156,35 @@ def test_evaluation_from_folder_to_results(folder: Path, tmp_path: Path) -> None
     assert results.num_errors == 0
     again = evaluate(folder, ["zoo/image", "zoo/audio"], replace(options, batch_size=2))
     assert again.tasks == results.tasks
+
+
+def test_media_are_encoded_once_for_all_subsets_scores_and_orders(
+    folder: Path, tmp_path: Path
+) -> None:
+    counted = load_composite(folder, "cpu", "auto")
+    options = EvaluationOptions(
+        out_dir=tmp_path,
+        limit=3,
+        modalities=("subsets", "captions"),
+        scores=("letter", "generate"),
+        rotations=2,
+    )
+    tasks = find_tasks(["zoo/mcub", "zoo/image"])
+    assert ask(counted, tasks, options, (folder, Share())) is not None
+    shown = {m.sha256 for task in tasks for s in task.samples(tmp_path, 3) for m in s.media}
+    assert counted.cache.num_encoded == len(shown)
+
+
+def test_a_composite_replaced_at_its_path_is_asked_anew(tmp_path: Path) -> None:
+    options = EvaluationOptions(out_dir=tmp_path / "out", limit=8, scores=("letter",))
+    said = []
+    for seed in (0, 1, 0):
+        write_tiny(tmp_path / "omni", seed=seed, modalities=("image",))
+        evaluate(tmp_path / "omni", ["zoo/image"], options)
+        said.append((tmp_path / "out/samples_zoo_image.jsonl").read_bytes())
+    assert said[0] == said[2] != said[1]
+    journal = (tmp_path / "out/journal/zoo_image.rank0.jsonl").read_bytes()
+    assert journal.count(b"\n") == 16
 
 
 def test_the_digest_is_of_the_content_not_of_the_path(folder: Path, tmp_path: Path) -> None:

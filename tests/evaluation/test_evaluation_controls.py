@@ -94,7 +94,7 @@ def follows_audio(prompt: Prompt) -> str:
 def test_conflict_is_won_by_the_modality_that_is_listened_to(tmp_path: Path) -> None:
     found = run(
         tmp_path,
-        FakeAnswerer(answer=follows_audio),
+        FakeAnswerer(say=follows_audio),
         FakeTask(num=40),
         modalities=("all", "swapped"),
         scores=("generate",),
@@ -149,7 +149,7 @@ def test_blank_media_are_asked_with(tmp_path: Path) -> None:
 
     results = run(
         tmp_path,
-        FakeAnswerer(answer=follows_audio),
+        FakeAnswerer(say=follows_audio),
         Pictures(num=4, modalities=("image",)),
         modalities=("all", "blank"),
     ).tasks["fake/common"]
@@ -208,12 +208,12 @@ def test_rotated_options_are_the_same_question(tmp_path: Path) -> None:
 
 
 def test_rotations_are_averaged_and_their_agreement_is_told(tmp_path: Path) -> None:
-    knows = run(tmp_path / "a", FakeAnswerer(answer=knows_words), Lettered(), rotations=4)
+    knows = run(tmp_path / "a", FakeAnswerer(say=knows_words), Lettered(), rotations=4)
     (row,) = knows.tasks["fake/common"].rows
     assert (row.n, row.accuracy.value, row.consistency) == (12, 1.0, 1.0)
     page = write_report(tmp_path / "a").read_text(encoding="utf-8")
     assert "right in all of them: 100.0 %" in page
-    always = FakeAnswerer(answer=lambda prompt: "A")
+    always = FakeAnswerer(say=lambda prompt: "A")
     (row,) = run(tmp_path / "b", always, Lettered(), rotations=4).tasks["fake/common"].rows
     assert (row.n, row.accuracy.value, row.consistency) == (12, 0.25, 0.0)
     assert sum(always.forwarded) == 48

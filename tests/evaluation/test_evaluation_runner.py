@@ -16,7 +16,7 @@ from omnicompose.evaluation.evaluate import ask
 from omnicompose.evaluation.journal import read_lines, write_merged
 from omnicompose.evaluation.options import EvaluationOptions
 from omnicompose.evaluation.results import Results, Row
-from omnicompose.evaluation.runner import SHARD_SAMPLES, Share, run_task
+from omnicompose.evaluation.runner import SHARD_SAMPLES, Share, collect, run_task
 from omnicompose.evaluation.sample import LETTERS
 from omnicompose.evaluation.scoring import score
 
@@ -49,7 +49,7 @@ def right(prompt: Prompt) -> str:
 
 
 def test_a_model_that_knows_everything(tmp_path: Path) -> None:
-    results = run(tmp_path, FakeAnswerer(answer=right), scores=("letter", "generate"))
+    results = run(tmp_path, FakeAnswerer(say=right), scores=("letter", "generate"))
     for row in results.tasks["fake/common"].rows:
         assert (row.accuracy.value, row.n, row.errors, row.unparsed) == (1.0, 12, 0, 0)
     subsets = [r.subset for r in results.tasks["fake/common"].rows if r.score == "letter"]
@@ -59,7 +59,7 @@ def test_a_model_that_knows_everything(tmp_path: Path) -> None:
 
 
 def test_an_empty_reply_scores_nothing_even_where_a_is_always_right(tmp_path: Path) -> None:
-    silent = FakeAnswerer(answer=lambda prompt: "")
+    silent = FakeAnswerer(say=lambda prompt: "")
     row = full_row(run(tmp_path, silent, FakeTask(gold="A"), scores=("generate",)), "generate")
     assert (row.accuracy.value, row.unparsed, row.majority) == (0.0, 12, 1.0)
 
@@ -84,7 +84,8 @@ def test_a_journal_cut_at_every_byte_goes_on_to_the_same_bytes(
     journal, merged = tmp_path / "journal/fake_common.rank0.jsonl", tmp_path / "merged"
 
     def resume() -> bytes:
-        write_merged(merged, run_task(task, asking, Share()) or [])
+        keys = run_task(task, asking, Share())
+        write_merged(merged, collect(keys, tmp_path, task.spec.name) or [])
         return merged.read_bytes()
 
     whole = resume()
@@ -134,7 +135,7 @@ def test_nothing_is_asked_twice_and_media_are_encoded_once(tmp_path: Path) -> No
 
 def test_another_export_at_the_same_path_misses_the_cache(tmp_path: Path) -> None:
     run(tmp_path, FakeAnswerer(digest="first"))
-    second = FakeAnswerer(answer=right, digest="second")
+    second = FakeAnswerer(say=right, digest="second")
     assert full_row(run(tmp_path, second)).accuracy.value == 1.0
     assert sum(second.forwarded) == 12 * 5
     back = FakeAnswerer(digest="first")
@@ -156,7 +157,7 @@ def test_results_are_computed_from_the_samples_alone(tmp_path: Path) -> None:
     (tmp_path / "results.json").unlink()
     score(tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
-    assert Results.model_validate_json(before).schema_version == 2
+    assert Results.model_validate_json(before).schema_version == 3
     (tmp_path / "run.json").unlink()
     assert score(tmp_path).tasks == Results.model_validate_json(before).tasks
 
@@ -164,15 +165,15 @@ def test_results_are_computed_from_the_samples_alone(tmp_path: Path) -> None:
 def test_unreadable_media_are_errors_counted_reported_and_tried_again(tmp_path: Path) -> None:
     broken = FakeTask(missing=(3,))
     with pytest.raises(EvaluationError, match="3 questions could not be asked"):
-        run(tmp_path, FakeAnswerer(answer=right), broken)
-    allowed = run(tmp_path, FakeAnswerer(answer=right), broken, allow_errors=3)
+        run(tmp_path, FakeAnswerer(say=right), broken)
+    allowed = run(tmp_path, FakeAnswerer(say=right), broken, allow_errors=3)
     row = full_row(allowed)
     assert (row.n, row.errors, row.accuracy.value) == (11, 1, 1.0)
     assert allowed.macro == {}
     failed = [line for line in read_lines(tmp_path / MERGED) if line.error]
     assert {(line.id, line.correct) for line in failed} == {("q0003", None)}
     assert "audio3.bin" in str(failed[0].error)
-    answerer = FakeAnswerer(answer=right)
+    answerer = FakeAnswerer(say=right)
     mended = run(tmp_path, answerer, FakeTask())
     assert (full_row(mended).n, full_row(mended).errors) == (12, 0)
 
@@ -182,7 +183,7 @@ def test_the_official_reading_is_a_score_of_its_own(
 ) -> None:
     task = FakeTask(spec=replace(FakeTask().spec, official="first_character"))
     monkeypatch.setitem(TASKS, task.spec.name, task)
-    wordy = FakeAnswerer(answer=lambda prompt: f"The answer is {right(prompt)}")
+    wordy = FakeAnswerer(say=lambda prompt: f"The answer is {right(prompt)}")
     results = run(tmp_path, wordy, task, scores=("generate",))
     assert full_row(results, "generate").accuracy.value == 1.0
     assert full_row(results, "official").accuracy.value == 0.0
@@ -196,7 +197,7 @@ def test_complementarity_of_a_model_that_needs_both(tmp_path: Path) -> None:
         wrong = LETTERS[(LETTERS.index(right(prompt)) + 1) % 4]
         return right(prompt) if len(prompt.media) == 2 else wrong
 
-    results = run(tmp_path, FakeAnswerer(answer=needs_both), FakeTask(num=40))
+    results = run(tmp_path, FakeAnswerer(say=needs_both), FakeTask(num=40))
     (found,) = results.tasks["fake/common"].complementarity
     assert found.shapley is not None
     assert {m: e.value for m, e in found.shapley.items()} == {"image": 0.5, "audio": 0.5}
@@ -294,7 +295,7 @@ def test_ids_must_be_unique_and_there_must_be_some(tmp_path: Path) -> None:
         ({"scores": ("leter",)}, "--score: found 'leter', expected one of letter, generate"),
         ({"scores": ()}, "--score: nothing is named"),
         ({"dtype": "int8"}, "dtype: found 'int8'"),
-        ({"limit": 0}, "--limit: found 0, expected 1 or more"),
+        ({"limit": 0}, "--limit: found 0, expected a whole number from 1"),
         ({"batch_size": 0, "seed": -1}, "--batch_size: found 0.*; --seed: found -1"),
         ({"rotations": 0}, "--rotations: found 0, expected 1 or more"),
         ({"allow_errors": -1}, "--allow-errors: found -1"),

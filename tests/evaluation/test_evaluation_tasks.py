@@ -59,7 +59,7 @@ def test_the_turn_is_the_one_that_experts_learned_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_silent_model_scores_nothing(name: str, tmp_path: Path) -> None:
     options = EvaluationOptions(out_dir=tmp_path, scores=("generate",), limit=5)
-    silent = FakeAnswerer(answer=lambda prompt: "")
+    silent = FakeAnswerer(say=lambda prompt: "")
     results = ask(silent, [TASKS[name]], options, (Path("silent"), Share()))
     assert results is not None
     assert {row.accuracy.value for row in results.tasks[name].rows} == {0.0}

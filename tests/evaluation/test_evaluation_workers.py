@@ -27,6 +27,11 @@ from omnicompose.evaluation import (
             Share(rank=0, world_size=1),
         ),
         ({"RANK": "1"}, Share()),
+        (
+            {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
+            Share(rank=1, world_size=2),
+        ),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, Share(rank=0, world_size=2)),
     ],
 )
 def test_a_launcher_says_which_share(environment: dict[str, str], share: Share) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omnicompose.errors import EvaluationError
+from omnicompose.evaluation.line import text_sha256
 from omnicompose.evaluation.sample import Medium, Sample, Shown, file_sha256
 from omnicompose.evaluation.task import TaskSpec
 
@@ -48,6 +49,18 @@ class FileTask:
         """
         folder = self._checked_folder()
         return list(self.read(folder))
+
+    def digests(self) -> dict[str, str]:
+        """Sha256 of the annotations by name, of many files of their listing; lines hold media's."""
+        folder, found = self._checked_folder(), {}
+        for pattern in self.spec.layout:
+            files = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+            if len(files) == 1:
+                found[files[0].name] = file_sha256(files[0])
+            elif files:
+                listing = "".join(f"{file_sha256(path)}  {path.name}\n" for path in files)
+                found[pattern] = text_sha256(listing)
+        return found
 
     def _checked_folder(self) -> Path:
         spec, folder = self.spec, self.folder

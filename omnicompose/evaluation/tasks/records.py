@@ -1,6 +1,7 @@
 """Annotation files of benchmarks, read strictly: every mistake names file, record and field."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -100,16 +101,16 @@ def json_table(path: Path) -> list[tuple[str, Record]]:
 
 def json_lines(path: Path) -> Iterator[Record]:
     """The entries of a file with one JSON object a line."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(_read(path)), start=1):
         if line.strip():
             yield _entry(f"{path}:{number}", _from_json(line))
 
 
 def csv_rows(path: Path) -> Iterator[Record]:
     """The rows of a comma-separated file with a header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            yield Record(f"{path}:{number}", {k: v for k, v in row.items() if k is not None})
+    rows = csv.DictReader(io.StringIO(_read(path), newline=""))
+    for number, row in enumerate(rows, start=2):
+        yield Record(f"{path}:{number}", {k: v for k, v in row.items() if k is not None})
 
 
 def _entry(where: str, value: object) -> Record:
@@ -118,9 +119,19 @@ def _entry(where: str, value: object) -> Record:
     return Record(where, value)
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise EvaluationError(
+            f"{path}: found bytes that are no UTF-8 ({err.reason} at byte {err.start}), expected "
+            "text. Get the file again."
+        ) from err
+
+
 def _load(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_read(path))
     except ValueError as err:
         raise EvaluationError(
             f"{path}: found no JSON ({err}), expected the benchmark's annotations. "
