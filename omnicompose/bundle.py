@@ -20,7 +20,13 @@ import torch
 
 from omnicompose.errors import ExportError, OmniComposeError
 from omnicompose.export import Manifest, hash_folder
-from omnicompose.plan.bundle_entries import mask_name, scale_name
+from omnicompose.merging.directions import brought_back
+from omnicompose.plan.bundle_entries import (
+    basis_name,
+    coefficients_name,
+    mask_name,
+    scale_name,
+)
 from omnicompose.plan.merge_plan import MergePlan
 from omnicompose.plan.participant import Participant, open_participant
 from omnicompose.recipe_values import parse_source
@@ -75,6 +81,10 @@ class Bundle:
             mask = unpacked(read_tensor(self.tensors, mask_name(name, number)), delta.numel())
             scale = float(read_tensor(self.tensors, scale_name(name, number)))
             delta = delta * mask.view(delta.shape) * scale
+        if number is not None and basis_name(name) in infos:
+            basis = read_tensor(self.tensors, basis_name(name))
+            own = read_tensor(self.tensors, coefficients_name(name, number))
+            delta = delta + brought_back(own, basis, tuple(delta.shape))
         return (base.float() + delta).to(dtype)
 
     def _number(self, expert: str) -> int:

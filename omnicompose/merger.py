@@ -7,6 +7,7 @@ from omnicompose.composer_build import ComposeOptions, ComposeResult, Work, buil
 from omnicompose.export import refuse_existing
 from omnicompose.merger_files import write_model_files
 from omnicompose.merging.options import Report
+from omnicompose.merging.searched import SEARCHED
 from omnicompose.plan.merge_plan import make_merge_plan
 from omnicompose.recipe import MergeRecipe, read_merge_recipe
 
@@ -37,8 +38,8 @@ def merge(
     options = options or ComposeOptions()
     refuse_existing(out, overwrite=options.overwrite)
     recipe = options.permit(read_merge_recipe(recipe_path))
-    if any(model.data is not None for model in recipe.models):
-        recipe = _measured(recipe, out)
+    if recipe.method in SEARCHED or any(model.data is not None for model in recipe.models):
+        recipe = _with_data(recipe, out)
     plan = make_merge_plan(recipe)
 
     def write_files(folder: Path) -> None:
@@ -61,8 +62,15 @@ def merge(
     return build(work, out, options, report, write_files)
 
 
-def _measured(recipe: MergeRecipe, out: Path) -> MergeRecipe:
-    """The recipe with the statistics that its method needs, collected beside the output."""
+def _with_data(recipe: MergeRecipe, out: Path) -> MergeRecipe:
+    """What data make of a recipe: coefficients searched, or statistics collected, beside `out`."""
+    # Models are run for this; a merge of weights alone does without.
+    from omnicompose.searching.search import searched
     from omnicompose.statistics.provide import with_statistics
 
-    return with_statistics(recipe, out.with_name(f"{out.name}.statistics"), lambda _line: None)
+    found = searched(recipe, out.with_name(f"{out.name}.search"), _quiet)
+    return with_statistics(found, out.with_name(f"{out.name}.statistics"), _quiet)
+
+
+def _quiet(_line: str) -> None:
+    """Say nothing."""

@@ -13,7 +13,7 @@ Prompts = Annotated[
     Path | None, typer.Option("--unlabelled", help="Prompts to search on, as JSON lines.")
 ]
 Aim = Annotated[str, typer.Option(help="likelihood, agreement or entropy.")]
-How = Annotated[str, typer.Option(help="grid or cma.")]
+How = Annotated[str, typer.Option(help="grid, cma or bayes.")]
 Knots = Annotated[int, typer.Option(help="Coefficients per expert, over the depth.")]
 Tries = Annotated[int, typer.Option(help="Candidates, 1/N among them.")]
 Share = Annotated[float, typer.Option(help="Share of the questions to search on.")]

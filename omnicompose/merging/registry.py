@@ -30,9 +30,11 @@ from omnicompose.merging.methods.nearswap import NearSwap
 from omnicompose.merging.methods.nuslerp import NuSlerp
 from omnicompose.merging.methods.optmerge import OptMerge
 from omnicompose.merging.methods.passthrough import Passthrough
+from omnicompose.merging.methods.r_tsvm_like import RTsvmLike
 from omnicompose.merging.methods.ram import Ram, RamPlus
 from omnicompose.merging.methods.regmean import PLUS_PLUS_SPEC as REGMEAN_PLUS_PLUS
 from omnicompose.merging.methods.regmean import RegMean
+from omnicompose.merging.methods.rmm import Rmm
 from omnicompose.merging.methods.sce import Sce
 from omnicompose.merging.methods.shift_weighted import ShiftWeighted
 from omnicompose.merging.methods.slerp import Slerp
@@ -91,6 +93,8 @@ _ALL: tuple[Method, ...] = (
     RegMean(REGMEAN_PLUS_PLUS),
     Frank(),
     Coefficients(),
+    Rmm(),
+    RTsvmLike(),
 )
 
 METHODS: dict[str, Method] = {method.spec.name: method for method in _ALL}

@@ -4,21 +4,28 @@
     name.mask.i     entries of it that expert i uses, one bit each, packed
     name.scale.i    what they are multiplied by, one fp32 number
 
+or, for rmm, whose shared delta is the mean:
+
+    name.basis      directions of every row
+    name.coef.i     expert i's coefficients of them
+
 A tensor whose method gives no bundle has its delta only: all experts share it as it is.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 
 from omnicompose.errors import PlanError
 from omnicompose.merging.derived import MaskedWeight, MaskRule, MaskScale, num_bytes_packed
+from omnicompose.merging.directions import RowDirections, basis_shape
 from omnicompose.merging.job import Derived, Difference, Merge, Operand, Part
 from omnicompose.plan.plan import Entry
 from omnicompose.tensors.source import TensorInfo
 
-EMR, TALL = "emr", "tall"
+EMR, TALL, RMM = "emr", "tall", "rmm"
 
 
 def mask_name(name: str, expert: int) -> str:
@@ -46,7 +53,7 @@ def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
     if not any(job.method.spec.output == "bundle" for _, job in merged):
         raise PlanError(
             "output: bundle needs a method that gives one, and the recipe names none; expected "
-            f"{EMR} or {TALL}. Take one of them, or `output: model`."
+            f"{EMR}, {TALL} or {RMM}. Take one of them, or `output: model`."
         )
     return [made for entry, job in merged for made in _of_tensor(entry, job)]
 
@@ -57,10 +64,51 @@ def _of_tensor(entry: Entry, job: Merge) -> Iterator[Entry]:
     # Operands of other tensors count as they are written: in fp32 nothing is rounded twice.
     exact = replace(job, output=replace(job.output, dtype=torch.float32))
     yield replace(entry, job=Difference(output=job.output, minuend=exact, subtrahend=job.base))
-    if job.method.spec.output == "bundle":
+    if job.method.spec.name == RMM:
+        yield from _directions(entry, exact, job.base)
+    elif job.method.spec.output == "bundle":
         for number, expert in enumerate(job.experts):
             yield _mask(entry, exact, job.base, number, expert)
             yield _scale(entry, exact, job.base, number)
+
+
+def basis_name(name: str) -> str:
+    """The directions of a tensor's rows in a bundle."""
+    return f"{name}.basis"
+
+
+def coefficients_name(name: str, expert: int) -> str:
+    """One expert's coefficients of them."""
+    return f"{name}.coef.{expert}"
+
+
+def _directions(entry: Entry, job: Merge, base: Operand) -> Iterator[Entry]:
+    shape, count = job.output.shape, int(cast(int, job.parameters["directions"]))
+    rows, _, width = basis_shape(shape, count)
+    if count == 0:
+        return
+    described: list[tuple[str, tuple[int, ...], int | None, str]] = [
+        (basis_name(job.output.name), (rows, count, width), None, "directions of every row")
+    ]
+    described += [
+        (
+            coefficients_name(job.output.name, number),
+            (rows, count),
+            number,
+            f"{name}'s share of them",
+        )
+        for number, name in enumerate(job.expert_names)
+    ]
+    for name, own, number, reason in described:
+        yield replace(
+            entry,
+            job=Derived(
+                output=TensorInfo(name=name, dtype=entry.output.dtype, shape=own),
+                operands=(base, *job.experts),
+                maker=RowDirections(shape=shape, count=count, expert=number),
+            ),
+            reason=reason,
+        )
 
 
 def _mask(entry: Entry, job: Merge, base: Operand, number: int, expert: Operand) -> Entry:

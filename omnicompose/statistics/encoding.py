@@ -57,6 +57,10 @@ class Encoder:
         """
         return [self._encode(prompt, with_reply=with_replies) for prompt in prompts]
 
+    def decode(self, token_ids: torch.Tensor) -> str:
+        """Words of tokens `[n]`, without special ones."""
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
+
     def _encode(self, prompt: Prompt, *, with_reply: bool) -> Example:
         inputs = dict(self._raw(prompt) if self._is_raw(prompt) else self._turn(prompt))
         reply_from = None if prompt.raw and prompt.reply is None else inputs["input_ids"].shape[1]

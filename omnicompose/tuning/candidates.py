@@ -5,6 +5,7 @@ from itertools import islice, product
 
 from omnicompose.errors import TuningError
 from omnicompose.recipe_values import Weight
+from omnicompose.searching.strategies import Bayes, Space
 from omnicompose.tuning.options import TuneOptions
 
 Point = tuple[float, ...]
@@ -34,14 +35,12 @@ def search(score: Score, num_experts: int, options: TuneOptions) -> Iterator[tup
     """Try 1/N and then candidates, with their scores, `options.evaluations` in all.
 
     Raises:
-        TuningError: CMA-ES is asked for and the package `cma` is not there.
+        TuningError: the package that a search needs is not there.
     """
     origin = start(num_experts, options.knots)
     yield origin, score(origin)
-    if options.search == "grid":
-        yield from _grid(score, origin, options)
-    else:
-        yield from _cma(score, origin, options)
+    kinds = {"grid": _grid, "cma": _cma, "bayes": _bayes}
+    yield from kinds[options.search](score, origin, options)
 
 
 def _grid(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
@@ -73,3 +72,17 @@ def _cma(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Po
         left -= len(asked)
         if len(asked) == strategy.popsize:
             strategy.tell([list(point) for point in asked], scores)
+
+
+def _bayes(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
+    """Bayesian optimisation between 0 and twice 1/N, 1/N among what it learns from."""
+    high = tuple(max(GRID) * x for x in origin)
+    low = (0.0,) * len(origin)
+    space = Space(start=origin, low=low, high=high, spread=SPREAD, seed=options.seed)
+    strategy = Bayes(space)
+    strategy.tell(strategy.ask(), [score(origin)])
+    for _ in range(options.evaluations - 1):
+        (point,) = strategy.ask()
+        value = score(point)
+        strategy.tell([point], [value])
+        yield point, value

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from omnicompose.errors import TuningError
 
-Search = Literal["grid", "cma"]
+Search = Literal["grid", "cma", "bayes"]
 Objective = Literal["likelihood", "agreement", "entropy"]
 LABELLED: tuple[Objective, ...] = ("likelihood",)
 
@@ -21,7 +21,7 @@ class TuneOptions:
             right option). Without, on the questions alone: `agreement` (how far the composite's
             next word and hidden states lie from each expert's on questions that the expert
             understands alone), or `entropy` (of the composite's next word).
-        search: `grid`, or `cma` (CMA-ES; needs the package `cma`).
+        search: `grid`, `cma` (CMA-ES; needs the package `cma`) or `bayes` (needs `optuna`).
         knots: coefficients per expert: 1, or so many over the depth of the backbone.
         evaluations: candidates that are tried at most, 1/N among them.
         limit: questions per set of modalities, of both splits together.

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -19,6 +19,8 @@ from omnicompose.plan.make_plan import make_plan
 from omnicompose.plan.setting import Setting
 from omnicompose.recipe import ComposeRecipe, read_compose_recipe
 from omnicompose.recipe_values import Weight
+from omnicompose.recipe_writing import write_recipe
+from omnicompose.searching.trail import Trail
 from omnicompose.tuning.candidates import Point, search, start, weights_of
 from omnicompose.tuning.objectives import (
     Signature,
@@ -34,9 +36,9 @@ from omnicompose.tuning.questions import Asked, read_unlabelled, task_questions
 from omnicompose.tuning.remerge import Remerger, with_weights
 from omnicompose.tuning.result import RECIPE_NAME, Row, TuneResult
 from omnicompose.tuning.split import Split, make_split
-from omnicompose.recipe_writing import write_recipe
 
 Say = Callable[[str], None]
+TRAIL_NAME = "tried.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ def tune(
         say("compose with 1/N")
         bench = _open(recipe, Path(work), options)
         score = _objective(bench, _joined(split.validation), Path(work))
-        trace, seconds = _search(bench, score, say)
+        trail = Trail(place.out / TRAIL_NAME, _asked(recipe, options, split))
+        trace, seconds = _search(bench, score, trail, say)
     best = min(trace, key=lambda tried: tried[1])
     rows = _compare(bench, _joined(split.test), (trace[0], best))
     result = TuneResult(
@@ -194,17 +197,34 @@ def _alone(recipe: ComposeRecipe, modality: str) -> ComposeRecipe:
     )
 
 
+def _asked(recipe: ComposeRecipe, options: TuneOptions, split: Split) -> dict[str, object]:
+    """What a search is of; its log goes on only with the same."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "options": asdict(options),
+        "questions": split.ids()["validation"],
+    }
+
+
 def _search(
-    bench: _Bench, objective: Callable[[], float], say: Say
+    bench: _Bench, objective: Callable[[], float], trail: Trail, say: Say
 ) -> tuple[list[tuple[Point, float]], list[float]]:
+    """Try candidates; those that an interrupted search has tried are taken from its log."""
     seconds: list[float] = []
+    given: dict[Point, float] = {}
 
     def score(point: Point) -> float:
-        started = time.perf_counter()
-        bench.take(point)
-        value = objective()
-        seconds.append(time.perf_counter() - started)
-        return value
+        if point in given:
+            return given[point]
+        known = trail.known(len(given), point)
+        if known is None:
+            started = time.perf_counter()
+            bench.take(point)
+            known = objective()
+            trail.add(point, known, time.perf_counter() - started)
+        seconds.append(trail.tried[len(given)].seconds)
+        given[point] = known
+        return known
 
     trace = []
     for point, value in search(score, len(bench.setting.experts), bench.options):

@@ -85,6 +85,21 @@ def test_every_expert_comes_back_as_the_method_says(method: str, models: Path) -
     assert recompute(out, models, every_tensor=True).num_checked > 0
 
 
+@pytest.mark.parametrize("directions", [0, 1, 2, 4])
+def test_directions_bring_experts_back(directions: int, models: Path) -> None:
+    out = run(models, "rmm", f"parameters: {{directions: {directions}}}\n")
+    base, *experts = (load_file(models / n / "model.safetensors") for n in ("base", *EXPERTS))
+    found = [load_bundle(out, expert=expert) for expert in EXPERTS]
+    for name in ("a.weight", "b.bias"):
+        moved = torch.stack([expert[name] - base[name] for expert in experts])
+        rows = moved if moved.dim() == 3 else moved[:, None]
+        centred = (rows - rows.mean(0)).double().transpose(0, 1)
+        left = torch.linalg.svdvals(centred)[:, directions:].square().sum()
+        error = sum((one[name] - e[name]).square().sum() for one, e in zip(found, experts))
+        assert float(error) == pytest.approx(float(left), rel=1e-3, abs=1e-6)
+    assert recompute(out, models, every_tensor=True).num_checked > 0
+
+
 def test_the_unified_model_is_what_a_plain_merge_writes(models: Path) -> None:
     unified = load_bundle(run(models, "emr"))
     recipe = models / "recipe.yaml"

@@ -22,8 +22,8 @@ SHAPES = {
     "empty": (0, 3),
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-NAMES = [name for name in METHODS if name != "modelcompose_factors"]
-"""Without the one that merges factors alone: these experts are dense."""
+NAMES = [name for name in METHODS if METHODS[name].spec.measures is None]
+"""Without those that need statistics: of these models there are none."""
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 

@@ -53,6 +53,7 @@ ONE_EXPERT = {
 EQUAL_EXPERTS = {
     **ONE_EXPERT,
     "tsv": "keeps a share of each expert's singular triplets",
+    "r_tsvm_like": "keeps a share of each expert's singular triplets",
     "widen": "weights need not add up to 1",
 }
 ORDER = {

@@ -89,7 +89,7 @@ def test_drawing_does_not_depend_on_other_experts() -> None:
 
 
 def test_registry_names_and_specs_fit() -> None:
-    assert len(METHODS) == 38
+    assert len(METHODS) == 45
     for name, method in METHODS.items():
         spec = method.spec
         assert spec.name == name
