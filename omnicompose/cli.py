@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from omnicompose.commands.aligning import align, prior
 from omnicompose.commands.asking import ask
 from omnicompose.commands.benchmarking import benchmark
 from omnicompose.commands.building import compose, merge, plan, quickstart, verify
@@ -20,6 +21,7 @@ from omnicompose.commands.listing import (
     zoo_list,
     zoo_path,
 )
+from omnicompose.commands.serving import serve
 from omnicompose.commands.training import train
 from omnicompose.commands.tuning import tune
 
@@ -34,10 +36,13 @@ COMMANDS = (
     merge,
     collect,
     add_statistics,
+    align,
+    prior,
     verify,
     export,
     push,
     ask,
+    serve,
     evaluate,
     score,
     compare,

@@ -47,3 +47,11 @@ class CalibrationError(OmniComposeError):
 
 class TuningError(OmniComposeError):
     """A search for coefficients cannot run as asked for."""
+
+
+class ServingError(OmniComposeError):
+    """A server cannot start."""
+
+
+class RequestError(OmniComposeError):
+    """What a client asked a server for is malformed, too large or not offered."""

@@ -34,7 +34,7 @@ PARTS = {
 }
 """Preprocessors of ours: the Auto class that finds each, and its module."""
 REGISTRIES = ("ENCODERS", "PICTURE_ENCODERS", "CONNECTORS")
-OPTIONAL = ("media", "modeling.media_inputs")
+OPTIONAL = ("media", "media_limits", "modeling.media_inputs")
 """Modules that read files with packages which a model that gets arrays does not need."""
 HEADER = "# Written by omnicompose from its module {module}; do not edit.\n"
 OWN_IMPORT = re.compile(r"^(\s*)from omnicompose\.(\S+) import", re.MULTILINE)

@@ -8,22 +8,25 @@ import soundfile
 from PIL import Image, UnidentifiedImageError
 
 from omnicompose.errors import MediaError
+from omnicompose.media_limits import Extent, check_extent, open_container
 
 WORDS = {"image": "a picture", "audio": "a sound", "video": "a clip"}
 
 
-def check_media(path: Path, modality: str) -> None:
+def check_media(path: Path, modality: str, extent: Extent = Extent()) -> None:  # noqa: B008
     """Open a file as its modality and read its first picture, samples or frame.
 
     Args:
         path: the file.
         modality: `image`, `audio` or `video`; of others only the file's existence is checked.
+        extent: how much it may hold.
 
     Raises:
-        MediaError: there is no such file, it is something else, or it holds nothing.
+        MediaError: there is no such file, it is something else, or holds nothing, or too much.
     """
     if not path.is_file():
         raise MediaError(f"{path}: there is no such file. Correct the path of the {modality}.")
+    check_extent(path, modality, extent)
     if modality not in CHECKS or CHECKS[modality](path):
         return
     others = [WORDS[name] for name, holds in CHECKS.items() if name != modality and holds(path)]
@@ -69,7 +72,7 @@ def _is_still(path: Path) -> bool:
 
 def _has_frame(path: Path, kind: str) -> bool:
     try:
-        with av.open(path) as container:
+        with open_container(path) as container:
             streams = [stream for stream in container.streams if stream.type == kind]
             return bool(streams) and any(True for _ in container.decode(streams[0]))
     except (av.FFmpegError, OSError, ValueError):

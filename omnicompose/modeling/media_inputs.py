@@ -18,6 +18,7 @@ from transformers.video_utils import VideoMetadata
 
 from omnicompose.errors import MediaError
 from omnicompose.media import check_media
+from omnicompose.media_limits import open_container
 
 Array = NDArray[np.generic]
 Medium = str | Path | Image.Image | Array | torch.Tensor | Sequence[object]
@@ -141,7 +142,7 @@ RESAMPLERS: dict[str, Callable[[Array, int, int], Array]] = {
 
 def _decode_sound(path: Path) -> tuple[Array, int]:
     """Samples `[S, channels]` fp32 of what only FFmpeg reads, the sound of a clip among it."""
-    with av.open(path) as container:
+    with open_container(path) as container:
         stream = container.streams.audio[0]
         to_float = av.AudioResampler(format="fltp")
         parts = [part for frame in container.decode(stream) for part in to_float.resample(frame)]
@@ -151,7 +152,7 @@ def _decode_sound(path: Path) -> tuple[Array, int]:
 
 
 def _read_clip(path: Path, reading: Reading) -> Array:
-    with av.open(path) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         # Containers often do not say how many frames they hold; packets are counted undecoded.
         count = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
@@ -175,7 +176,7 @@ def _chosen(count: int, frames_per_s: float | None, reading: Reading) -> list[in
 def _decode_frames(path: Path, chosen: Sequence[int]) -> tuple[Array | None, int]:
     """The chosen frames, None if one of them does not exist, and how many frames there are."""
     kept, wanted, count = {}, set(chosen), 0
-    with av.open(path) as container:
+    with open_container(path) as container:
         for place, frame in enumerate(container.decode(video=0)):
             count = place + 1
             if place in wanted:
