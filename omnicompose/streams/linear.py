@@ -66,14 +66,11 @@ class DecoupledLinear(nn.Linear):
         routing = routing.on(flat.device)
         layer = tuple(self.streams)
         output = self._text_side(flat, routing, layer)
-        for name, index in routing.visits(layer).items():
+        for name, rows in routing.visits(layer).items():
             stream = self.streams[name]
             text = (self.weight, self.base_weight, self.bias) if stream.reads_text else ()
-            result = stream(flat.index_select(0, index), *text).to(output.dtype)
-            if stream.replaces:
-                output.index_copy_(0, index, result)
-            else:
-                output.index_add_(0, index, result)
+            result = stream(rows.take(flat), *text).to(output.dtype)
+            (rows.put if stream.replaces else rows.add)(output, result)
         return output
 
     def _text_side(

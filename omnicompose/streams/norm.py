@@ -61,6 +61,6 @@ class _Route:
         routing = routing.on(hidden.device)
         flat, result = hidden.flatten(0, 1), output.flatten(0, 1).clone()
         streams = _streams(norm)
-        for name, index in routing.visits(tuple(streams)).items():
-            result.index_copy_(0, index, streams[name](flat.index_select(0, index)))
+        for name, rows in routing.visits(tuple(streams)).items():
+            rows.put(result, streams[name](rows.take(flat)))
         return result.view_as(output)

@@ -21,6 +21,7 @@ import torch
 
 from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES, TEXT_TOKEN_TYPE_ID
+from omnicompose.streams.rows import Rows, stretch_of
 
 TEXT = "text"
 TEXT_OF = "text_"
@@ -41,13 +42,15 @@ class Routing:
         num_tokens: B * L of this forward.
         adopted: by modality, the text tokens that use its expert's weights too, because no other
             medium is in their row; they are among `tokens[text]`.
+        stretches: the tokens of a modality as a slice, where they follow one another.
     """
 
     tokens: Mapping[str, torch.Tensor]
     num_tokens: int
     adopted: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    stretches: Mapping[str, slice | None] = field(default_factory=dict)
     _by_device: dict[torch.device, "Routing"] = field(default_factory=dict, repr=False)
-    _visits: dict[Layer, Mapping[str, torch.Tensor]] = field(default_factory=dict, repr=False)
+    _visits: dict[Layer, Mapping[str, Rows]] = field(default_factory=dict, repr=False)
     _outside: dict[tuple[Layer, Layer], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def on(self, device: torch.device) -> "Routing":
@@ -59,10 +62,11 @@ class Routing:
                 tokens={name: index.to(device) for name, index in self.tokens.items()},
                 num_tokens=self.num_tokens,
                 adopted={name: index.to(device) for name, index in self.adopted.items()},
+                stretches=self.stretches,
             )
         return self._by_device[device]
 
-    def visits(self, layer: Layer) -> Mapping[str, torch.Tensor]:
+    def visits(self, layer: Layer) -> Mapping[str, Rows]:
         """Which tokens visit which of a layer's streams; computed once for all alike layers.
 
         Args:
@@ -72,20 +76,20 @@ class Routing:
         """
         if layer not in self._visits:
             found = {name: self._visitors(name, layer) for name in layer if name != TEXT}
-            own = {name: index for name, index in found.items() if index.numel()}
+            own = {name: rows for name, rows in found.items() if rows.index.numel()}
             self._visits[layer] = own
             if TEXT in layer:
-                own[TEXT] = self.outside(layer, tuple(own))
+                own[TEXT] = Rows(index=self.outside(layer, tuple(own)))
         return self._visits[layer]
 
-    def _visitors(self, name: str, layer: Layer) -> torch.Tensor:
+    def _visitors(self, name: str, layer: Layer) -> Rows:
         nothing = self.tokens[TEXT][:0]
         if name.startswith(TEXT_OF):
-            return self.adopted.get(name.removeprefix(TEXT_OF), nothing)
+            return Rows(index=self.adopted.get(name.removeprefix(TEXT_OF), nothing))
         found = self.tokens.get(name, nothing)
         if name in self.adopted and TEXT_OF + name not in layer:
-            return torch.cat([found, self.adopted[name]])
-        return found
+            return Rows(index=torch.cat([found, self.adopted[name]]))
+        return Rows(index=found, stretch=self.stretches.get(name))
 
     def outside(self, layer: Layer, streams: Layer) -> torch.Tensor:
         """Indices `[n]`, ascending, of the tokens that visit none of some streams of a layer."""
@@ -95,7 +99,7 @@ class Routing:
             device = self.tokens[TEXT].device
             others = torch.ones(self.num_tokens, dtype=torch.bool, device=device)
             for name in streams:
-                others[visits[name]] = False
+                others[visits[name].index] = False
             self._outside[key] = others.nonzero().flatten()
         return self._outside[key]
 
@@ -136,6 +140,7 @@ def _make_routing(mm_token_type_ids: torch.Tensor, adopting: torch.Tensor | None
         tokens={name: index.to(device) for name, index in by_type.items()},
         num_tokens=types.numel(),
         adopted={name: index.to(device) for name, index in adopted.items()},
+        stretches={name: stretch_of(index) for name, index in by_type.items()},
     )
 
 

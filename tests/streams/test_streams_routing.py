@@ -13,6 +13,7 @@ from omnicompose.streams import (
     decouple,
     make_routing,
 )
+from omnicompose.streams.rows import Rows, stretch_of
 
 
 def test_indices_are_positions_of_the_flattened_batch():
@@ -23,9 +24,9 @@ def test_indices_are_positions_of_the_flattened_batch():
         "image": [1, 2, 6],
         "audio": [4],
     }
-    assert {name: index.tolist() for name, index in routing.visits(("image", "video")).items()} == {
-        "image": [1, 2, 6]
-    }
+    assert {
+        name: rows.index.tolist() for name, rows in routing.visits(("image", "video")).items()
+    } == {"image": [1, 2, 6]}
     assert routing.outside(("image", "video"), ("image",)).tolist() == [0, 3, 4, 5, 7]
     assert routing.on(torch.device("cpu")) is routing
 
@@ -93,3 +94,29 @@ def test_decoupling_works_on_the_meta_device():
         model = two_layers()
         decouple(model, {"image": StreamSpec(form="factored", rank=2, roles=("q_proj", "up_proj"))})
     assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+def test_rows_in_one_stretch_are_taken_put_and_added_as_scattered_ones_are():
+    values = torch.arange(12.0).view(6, 2)
+    index = torch.tensor([2, 3, 4])
+    stretch = stretch_of(index)
+    assert stretch == slice(2, 5)
+    assert stretch_of(torch.tensor([1, 3])) is None
+    assert stretch_of(index[:0]) is None
+    together, scattered = Rows(index=index, stretch=stretch), Rows(index=index)
+    assert together.take(values).data_ptr() == values[2].data_ptr()
+    assert torch.equal(together.take(values), scattered.take(values))
+    for change in ("put", "add"):
+        results = [values.clone(), values.clone()]
+        for rows, result in zip((together, scattered), results, strict=True):
+            getattr(rows, change)(result, torch.full((3, 2), 7.0))
+        assert torch.equal(*results)
+
+
+def test_a_modality_in_one_stretch_is_routed_as_a_slice():
+    routing = make_routing(torch.tensor([[0, 1, 1, 0, 2, 0, 2, 0]]))
+    visits = routing.visits(("image", "video"))
+    assert visits["image"].stretch == slice(1, 3)
+    assert visits["video"].stretch is None
+    two_rows = make_routing(torch.tensor([[0, 1, 1], [1, 0, 0]]))
+    assert two_rows.visits(("image",))["image"].stretch == slice(1, 4)
