@@ -121,18 +121,22 @@ class EncoderChoice(Strict):
     """The encoder of a new expert."""
 
     source: SourceField | None = None
-    """A folder that `omnicompose` wrote for an encoder, or a multimodal checkpoint that has one."""
+    """A folder that `omnicompose` wrote for an encoder, a multimodal checkpoint that has one, or
+    with `type` a bare tower."""
     type: str | None = None
-    """Name in the registry of encoders, for one with fresh weights."""
+    """Name in the registry of encoders: without a source, for one with fresh weights; with one,
+    for a bare tower of transformers, such as CLIP's or Whisper's."""
     config: Mapping[str, object] = Field(default_factory=dict)
-    """Of an encoder with fresh weights."""
+    """Its settings; those of a tower are read from its source."""
     preprocessor: SourceField | None = None
     """A folder with `preprocessor_config.json`; null: the source's own."""
 
     @model_validator(mode="after")
-    def _check_one_kind(self) -> "EncoderChoice":
-        if (self.source is None) == (self.type is None):
-            raise ValueError("found both or neither of `source` and `type`. Name one.")
+    def _check_named(self) -> "EncoderChoice":
+        if self.source is None and self.type is None:
+            raise ValueError("found neither `source` nor `type`. Name one.")
+        if self.config and self.type is None:
+            raise ValueError("`config` belongs to `type`; a source alone brings its own.")
         return self
 
 
@@ -203,7 +207,7 @@ class TrainConfig(Strict):
         adapters = {stage.lora for stage in self.stages if stage.strategy in ("lora", "decoupled")}
         if len(adapters) > 1:
             raise ValueError("stages with different `lora`: they share one adapter. Repeat it.")
-        fresh = self.encoder is not None and self.encoder.type is not None
+        fresh = self.encoder is not None and self.encoder.source is None
         if fresh and not any(stage.encoder_learning_rate for stage in self.stages):
             raise ValueError(
                 "a fresh encoder that never learns. Set `encoder_learning_rate` in a stage, or "

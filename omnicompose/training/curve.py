@@ -42,7 +42,8 @@ def _draw(path: Path, curves: Mapping[str, Curve]) -> None:
     axes.set_ylim(bottom=0)
     axes.legend()
     # Without the version of matplotlib inside, so that equal curves are equal files.
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def _smooth(losses: Sequence[float]) -> Iterator[float]:

@@ -3,6 +3,8 @@
 The module keeps its parameters and its place; only its `forward` is another one meanwhile.
 """
 
+from typing import cast
+
 import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration
@@ -25,8 +27,7 @@ class EncoderFrontend:
     def features(self, media: torch.Tensor) -> torch.Tensor:
         """Features `[N, M, E]` of preprocessed media `[N, ...]`."""
         weight = next(p for p in self._encoder.parameters() if p.is_floating_point())
-        features: torch.Tensor = self._encoder.eval()(media.to(weight))
-        return features
+        return cast(torch.Tensor, _own_forward(self._encoder, media.to(weight)))
 
     def stand_in(self) -> None:
         """From now on the encoder gives back what it is given."""
@@ -49,9 +50,9 @@ class LlavaFrontend:
     def features(self, media: torch.Tensor) -> torch.Tensor:
         """Hidden states `[N, M, E]` of pictures `[N, 3, H, W]`, class token and all."""
         weight = next(self._tower.parameters())
-        outputs = self._tower.eval()(media.to(weight), output_hidden_states=True)
-        states: torch.Tensor = outputs.hidden_states[self._layer]
-        return states
+        outputs = _own_forward(self._tower, media.to(weight), output_hidden_states=True)
+        states = cast(BaseModelOutputWithPooling, outputs).hidden_states
+        return cast(torch.Tensor, states[self._layer])
 
     def stand_in(self) -> None:
         """From now on the tower takes those hidden states for pictures."""
@@ -64,6 +65,11 @@ class LlavaFrontend:
     def put_back(self) -> None:
         """Undo `stand_in`."""
         self._tower.__dict__.pop("forward", None)
+
+
+def _own_forward(module: nn.Module, media: torch.Tensor, **options: bool) -> object:
+    """What a module's class computes, in use rather than in training, left out or not."""
+    return type(module).forward(module.eval(), media, **options)
 
 
 def frontends_of(model: nn.Module) -> dict[str, Frontend]:

@@ -48,7 +48,8 @@ def load_host(config: TrainConfig) -> Subject:
         model=model,
         processor=processor,
         tokenizer=tokenizer,
-        chat_template=getattr(processor, "chat_template", None) or tokenizer.chat_template,
+        chat_template=getattr(processor, "chat_template", None)
+        or getattr(tokenizer, "chat_template", None),
         modalities=modalities,
         parts=parts_of(model, names),
         language_model=_language_model_path(model),

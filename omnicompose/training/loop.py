@@ -21,7 +21,7 @@ from omnicompose.training.strategies import Group
 WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "trainer_state.json"
 BETA_1, BETA_2 = 0.9, 0.98
-WRAPPERS = re.compile(r"(_fsdp_wrapped_module|_orig_mod|module)\.")
+WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|module)\.")
 """What distributed training puts before parameters' names."""
 Report = Callable[[int, float], None]
 """Told how many steps are done, and the loss of the last ones."""
@@ -67,6 +67,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
 
     Frozen weights are where they came from; a checkpoint holds the others alone.
     """
+
+    optimizer: torch.optim.Optimizer | None
+    lr_scheduler: LambdaLR | None
 
     def __init__(
         self,

@@ -1,12 +1,9 @@
 """A new expert: a plain language model, an encoder and a connector, put together as a composite."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-import transformers
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -17,14 +14,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from omnicompose.assembly import PREPROCESSORS
 from omnicompose.connectors import make_connector
-from omnicompose.encoders import make_encoder
-from omnicompose.encoders.folder import read_encoder, read_encoder_description
-from omnicompose.errors import SourceError, TrainingError
-from omnicompose.experts.checkpoint import open_checkpoint
+from omnicompose.errors import TrainingError
 from omnicompose.experts.config import read_json
-from omnicompose.experts.expert import Weights
 from omnicompose.experts.refusals import family_of
 from omnicompose.experts.resolve import resolve
 from omnicompose.modalities import MODALITIES
@@ -36,26 +28,15 @@ from omnicompose.modeling import (
 from omnicompose.plan.prompts import read_chat_template, typed_template
 from omnicompose.streams import TEXT, StreamSpec, decouple
 from omnicompose.training.config import TrainConfig
+from omnicompose.training.encoder_choice import (
+    Description,
+    Encoding,
+    open_encoder,
+    preprocessor_of,
+)
 from omnicompose.training.frontends import frontends_of
 from omnicompose.training.host import parts_of
 from omnicompose.training.subject import Processor, Subject
-
-Description = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """The encoder of a new expert.
-
-    Attributes:
-        description: `{"type", "config"}`.
-        module: with its weights, in fp32.
-        preprocessor: the folder of its preprocessor; None for media that need none.
-    """
-
-    description: Description
-    module: nn.Module
-    preprocessor: Path | None
 
 
 def build_new_expert(config: TrainConfig) -> Subject:
@@ -68,7 +49,7 @@ def build_new_expert(config: TrainConfig) -> Subject:
     assert config.modality is not None
     folder = resolve(config.base)
     _refuse_multimodal(config, folder)
-    encoding = _open_encoder(config)
+    encoding = open_encoder(config)
     tokenizer = _tokenizer(folder, config.modality)
     text = AutoConfig.from_pretrained(folder, local_files_only=True)
     connector = describe_connector(config, encoding, int(text.hidden_size))
@@ -80,7 +61,7 @@ def build_new_expert(config: TrainConfig) -> Subject:
         tokenizer=tokenizer,
         chat_template=template,
         modalities={config.modality: entry},
-        **_preprocessor(config.modality, encoding),
+        **preprocessor_of(config.modality, encoding),
     )
     names = [name for name, _ in model.named_parameters()]
     return Subject(
@@ -125,43 +106,6 @@ def _refuse_multimodal(config: TrainConfig, folder: Path) -> None:
         )
 
 
-def _open_encoder(config: TrainConfig) -> Encoding:
-    chosen = config.encoder
-    assert chosen is not None and config.modality is not None
-    own = resolve(chosen.preprocessor) if chosen.preprocessor else None
-    if chosen.source is None:
-        description: Description = {"type": chosen.type, "config": dict(chosen.config)}
-        module = cast(nn.Module, make_encoder(description))
-        return Encoding(description=description, module=module, preprocessor=own)
-    folder = resolve(chosen.source)
-    if "encoder_type" in read_json(folder / "config.json"):
-        return Encoding(
-            description=read_encoder_description(folder),
-            module=read_encoder(folder),
-            preprocessor=own or folder,
-        )
-    checkpoint = open_checkpoint(chosen.source.text, folder)
-    found = checkpoint.encoder(config.modality)
-    if checkpoint.family.native is not None:
-        raise SourceError(
-            f"encoder: {chosen.source} runs as its family's own model, of which no encoder can be "
-            "taken out. Train it as `base`, or take an encoder of the registry."
-        )
-    module = cast(nn.Module, make_encoder(found.describe()))
-    module.load_state_dict(_read_all(found.weights))
-    return Encoding(description=found.describe(), module=module, preprocessor=own or folder)
-
-
-def _read_all(weights: Weights) -> dict[str, torch.Tensor]:
-    """Every tensor of a part, in fp32."""
-    tensors = {}
-    for name, info in weights.source.infos().items():
-        flat = torch.empty(info.num_elements, dtype=info.dtype)
-        weights.source.read_into(name, 0, flat)
-        tensors[name] = flat.view(info.shape).float()
-    return tensors
-
-
 def _tokenizer(folder: Path, modality: str) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.add_tokens([MODALITIES[modality].placeholder], special_tokens=True)
@@ -202,7 +146,9 @@ def _assemble(
     options = {"attn_implementation": config.attention} if config.attention else {}
     torch.manual_seed(config.seed)
     whole = OmniComposeConfig(text_config=grown, modalities={str(config.modality): entry})
-    model = OmniComposeForConditionalGeneration._from_config(whole, **options)
+    model: OmniComposeForConditionalGeneration = OmniComposeForConditionalGeneration._from_config(
+        whole, **options
+    )
     weights = {name: _grown(name, w, num_rows) for name, w in base.model.state_dict().items()}
     loaded = model.model.language_model.load_state_dict(weights, strict=False)
     lacking = [name for name in loaded.missing_keys if ".streams." not in name]
@@ -246,18 +192,3 @@ def _load_parts(
     for end, edge in edges.items():
         if edge is not None and hasattr(model.model, f"{name}_{end}"):
             getattr(model.model, f"{name}_{end}").data.copy_(edge)
-
-
-def _preprocessor(modality: str, encoding: Encoding) -> dict[str, object]:
-    if modality not in PREPROCESSORS:
-        return {}
-    argument, reader = PREPROCESSORS[modality]
-    if encoding.preprocessor is None:
-        raise TrainingError(
-            f"encoder: one with fresh weights needs a `preprocessor`: a folder with the "
-            f"preprocessor_config.json of its {modality}."
-        )
-    found = getattr(transformers, reader).from_pretrained(
-        encoding.preprocessor, local_files_only=True
-    )
-    return {argument: found}

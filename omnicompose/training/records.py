@@ -9,7 +9,6 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from omnicompose.errors import MediaError, TrainingError
@@ -20,6 +19,8 @@ ROLES = ("system", "user", "assistant")
 KEYS = ("id", "messages")
 MAX_SHOWN = 50
 Message = Mapping[str, object]
+Looks = dict[tuple[Path, str], str | None]
+"""What was found wrong with media that were looked at: many records may show one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,13 @@ def read_records(files: Sequence[Path], modalities: Collection[str]) -> list[Rec
     """
     records: list[Record] = []
     problems: list[str] = []
+    looks: Looks = {}
     for file in files:
+        checker = _Checker(file.parent, modalities, looks)
         for number, line in enumerate(_lines(file), start=1):
             if line.strip():
                 where = f"{file}:{number}"
-                content, found = _check_line(line, file.parent, modalities)
+                content, found = checker.check(line)
                 problems += [f"{where}: {problem}" for problem in found]
                 if not found:
                     records.append(_record(where, content, file.parent))
@@ -83,34 +86,87 @@ def _lines(file: Path) -> Iterator[str]:
         raise TrainingError(f"{file}: cannot be read as UTF-8 text ({error}).") from error
 
 
-def _check_line(
-    line: str, folder: Path, modalities: Collection[str]
-) -> tuple[Mapping[str, object], list[str]]:
-    """The object in a line, and every mistake in it."""
-    try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
-        return {}, [f"not JSON: {error.msg} at column {error.colno}."]
-    if not isinstance(content, dict):
-        return {}, [f"found {_kind(content)}, expected an object with `messages`."]
-    unknown = [
-        f"unknown key {key!r}; known keys: {', '.join(KEYS)}." for key in content if key not in KEYS
-    ]
-    messages = content.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return content, [
-            *unknown,
-            f"messages: found {_kind(messages)}, expected a list of messages.",
-        ]
-    problems = [
-        f"messages.{place}{problem}"
-        for place, message in enumerate(messages)
-        for problem in _message_problems(message, folder, modalities)
-    ]
-    return content, [*unknown, *problems, *_turn_problems(messages)]
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """Finds the mistakes in the lines of one file.
+
+    Attributes:
+        folder: where paths of media start.
+        modalities: what the model understands beside text.
+        looks: the files looked at so far.
+    """
+
+    folder: Path
+    modalities: Collection[str]
+    looks: Looks
+
+    def check(self, line: str) -> tuple[Mapping[str, object], list[str]]:
+        """The object in a line, and every mistake in it."""
+        try:
+            content = json.loads(line.rstrip())
+        except json.JSONDecodeError as error:
+            return {}, [f"not JSON: {error.msg} at column {error.colno}."]
+        except RecursionError:
+            return {}, ["not JSON that can be read: it is nested too deep."]
+        if not isinstance(content, dict):
+            return {}, [f"found {_kind(content)}, expected an object with `messages`."]
+        return content, list(self._problems(content))
+
+    def _problems(self, content: Mapping[str, object]) -> Iterator[str]:
+        for key in content.keys() - set(KEYS):
+            yield f"unknown key {key!r}; known keys: {', '.join(KEYS)}."
+        messages = content.get("messages")
+        if not isinstance(messages, list) or not messages:
+            yield f"messages: found {_kind(messages)}, expected a list of messages."
+            return
+        for place, message in enumerate(messages):
+            for problem in self._in_message(message):
+                yield f"messages.{place}{problem}"
+        yield from _in_turns(messages)
+
+    def _in_message(self, message: object) -> Iterator[str]:
+        if not isinstance(message, dict):
+            yield f": found {_kind(message)}, expected an object with `role` and `content`."
+            return
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            yield f".role: found {role!r}, expected one of {', '.join(ROLES)}."
+        for key in message.keys() - {"role", "content"}:
+            yield f": unknown key {key!r}; known keys: role, content."
+        if isinstance(content, str):
+            yield from (f".content: {problem}" for problem in _in_words(content))
+        elif not isinstance(content, list) or not content:
+            yield f".content: found {_kind(content)}, expected text or a list of items."
+        else:
+            for place, item in enumerate(content):
+                for problem in self._in_item(item, str(role)):
+                    yield f".content.{place}{problem}"
+
+    def _in_item(self, item: object, role: str) -> Iterator[str]:
+        if not isinstance(item, dict):
+            yield f": found {_kind(item)}, expected an object with `type`."
+            return
+        kind = item.get("type")
+        if kind == "text":
+            yield from (f".text: {problem}" for problem in _in_words(item.get("text")))
+        elif kind not in self.modalities:
+            known = ", ".join(("text", *self.modalities))
+            yield f".type: found {kind!r}, but this model takes {known}."
+        elif role == "assistant":
+            yield f".type: found {kind!r}, but an assistant says words only."
+        elif problem := self._of_medium(item.get("path"), str(kind)):
+            yield f".path: {problem}"
+
+    def _of_medium(self, given: object, kind: str) -> str | None:
+        if not isinstance(given, str) or not given:
+            return f"found {given!r}, expected the path of the {kind}."
+        look = (self.folder / given, kind)
+        if look not in self.looks:
+            self.looks[look] = _media_problem(*look)
+        return self.looks[look]
 
 
-def _turn_problems(messages: Sequence[object]) -> Iterator[str]:
+def _in_turns(messages: Sequence[object]) -> Iterator[str]:
     roles = [message.get("role") for message in messages if isinstance(message, dict)]
     if "assistant" not in roles:
         yield "messages: no assistant turn, so there is nothing to learn. Add the reply."
@@ -118,50 +174,10 @@ def _turn_problems(messages: Sequence[object]) -> Iterator[str]:
         yield f"messages: the last turn is of {roles[-1]!r}, expected the assistant's. Cut it off."
 
 
-def _message_problems(message: object, folder: Path, modalities: Collection[str]) -> Iterator[str]:
-    if not isinstance(message, dict):
-        yield f": found {_kind(message)}, expected an object with `role` and `content`."
+def _in_words(text: object) -> Iterator[str]:
+    if not isinstance(text, str) or not text.strip():
+        yield f"found {text!r}, expected words."
         return
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        yield f".role: found {role!r}, expected one of {', '.join(ROLES)}."
-    for key in message.keys() - {"role", "content"}:
-        yield f": unknown key {key!r}; known keys: role, content."
-    if isinstance(content, str):
-        if not content.strip():
-            yield ".content: found no words. Say something."
-        else:
-            yield from (f".content: {problem}" for problem in _text_problems(content))
-    elif not isinstance(content, list) or not content:
-        yield f".content: found {_kind(content)}, expected text or a list of items."
-    else:
-        for place, item in enumerate(content):
-            for problem in _item_problems(item, str(role), folder, modalities):
-                yield f".content.{place}{problem}"
-
-
-def _item_problems(
-    item: object, role: str, folder: Path, modalities: Collection[str]
-) -> Iterator[str]:
-    if not isinstance(item, dict):
-        yield f": found {_kind(item)}, expected an object with `type`."
-        return
-    kind = item.get("type")
-    if kind == "text":
-        text = item.get("text")
-        if not isinstance(text, str) or not text.strip():
-            yield f".text: found {text!r}, expected words."
-        else:
-            yield from (f".text: {problem}" for problem in _text_problems(text))
-    elif kind not in modalities:
-        yield f".type: found {kind!r}, but this model takes {', '.join(('text', *modalities))}."
-    elif role == "assistant":
-        yield f".type: found {kind!r}, but an assistant says words only."
-    else:
-        yield from _path_problems(item.get("path"), str(kind), folder)
-
-
-def _text_problems(text: str) -> Iterator[str]:
     for modality in MODALITIES.values():
         if modality.placeholder in text:
             yield (
@@ -170,16 +186,6 @@ def _text_problems(text: str) -> Iterator[str]:
             )
 
 
-def _path_problems(path: object, kind: str, folder: Path) -> Iterator[str]:
-    if not isinstance(path, str) or not path:
-        yield f".path: found {path!r}, expected the path of the {kind}."
-        return
-    problem = _media_problem(folder / path, kind)
-    if problem:
-        yield f".path: {problem}"
-
-
-@cache
 def _media_problem(path: Path, kind: str) -> str | None:
     try:
         check_media(path, kind)

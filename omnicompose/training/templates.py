@@ -121,8 +121,8 @@ def follow(rendered: Rendered, expanded: Sequence[int], where: str) -> list[bool
         start = _find(run.tokens, expanded, len(said))
         if start is None:
             raise TrainingError(
-                f"{where}: the processor turns the chat into other tokens than its tokenizer. "
-                "Report this processor; its replies cannot be told from its questions."
+                f"{where}: messages: the processor turns the chat into other tokens than its "
+                "tokenizer. Report this processor; replies cannot be told from questions."
             )
         said += [False] * (start - len(said)) + list(run.said)
     return said + [False] * (len(expanded) - len(said))

@@ -1,33 +1,36 @@
 """What is trained to make a zoo, in which order, and from what."""
 
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnicompose.encoders.folder import read_encoder_description
-from omnicompose.zoo.features import FeatureBank
+from omnicompose.training.config import TrainConfig
+from omnicompose.training.finishing import NOTES
+from omnicompose.training.train import TrainOptions, train
+from omnicompose.training.write_expert import CONNECTOR_FILE
+from omnicompose.zoo.generators import CURRICULUM, GENERATORS, NUM_TRAINING_MEDIA
 from omnicompose.zoo.media import LIBRARY_PATH, MediaLibrary
 from omnicompose.zoo.rendering import make_held_out_library
-from omnicompose.zoo.train_base import CURRICULUM, SCHEDULE, train_base
+from omnicompose.zoo.train_base import base_config, write_fresh_base
 from omnicompose.zoo.train_encoders import DESCRIPTIONS, SCHEDULES, train_encoder
 from omnicompose.zoo.train_experts import (
-    CAPTIONING,
     CONNECTORS,
     REGIMES,
-    Progress,
     Strategy,
-    Teacher,
+    answering_stage,
+    captioning_stage,
+    expert_config,
     regime_for,
-    train_captioning,
-    train_expert,
 )
 from omnicompose.zoo.world import MODALITY_SLOTS
-from omnicompose.zoo.write_experts import write_llava, write_llava_adapter, write_own_expert
+from omnicompose.zoo.write_experts import ship_expert, ship_llava_adapter, write_llava
 
-NUM_TRAINING_MEDIA = 8000
 WORK = ".work"
 """Where a zoo in the making keeps what does not ship."""
+Progress = Callable[[int, int], None]
+"""Told how many steps are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,26 +55,24 @@ class Workshop:
         """The held-out media."""
         return self.place("media") / LIBRARY_PATH.name
 
-    def bank(self, modality: str) -> FeatureBank:
-        """Encoded training media of a modality, kept from one stage to the next."""
-        return FeatureBank.make(
-            modality,
-            self.place(f"encoder-{modality}"),
-            split="train",
-            count=NUM_TRAINING_MEDIA,
-            seed=self.seed,
-            cache=self.out / WORK / "features",
-        )
+    def train(self, name: str, asked: Mapping[str, object], progress: Progress) -> Path:
+        """Run `omnicompose train` in the workshop; the folder that it wrote.
 
-    def teacher(self, modality: str, progress: Progress) -> Teacher:
-        """What an expert of a modality learns from."""
-        return Teacher(
-            modality=modality,
-            base=self.place("base"),
-            bank=self.bank(modality),
-            seed=self.seed,
-            progress=progress,
+        Args:
+            name: of the folder, which does not ship.
+            asked: the configuration, as its YAML file would hold it.
+            progress: told after every step.
+        """
+        config = TrainConfig.model_validate({**asked, "seed": self.seed})
+        out = self.out / WORK / name
+        train(
+            config,
+            out,
+            TrainOptions(overwrite=True, device="cpu"),
+            lambda _stage, done, total, _loss: progress(done, total),
+            GENERATORS,
         )
+        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +117,24 @@ def _encoder(modality: str) -> Callable[[Workshop, Progress], None]:
 
 
 def _base(workshop: Workshop, progress: Progress) -> None:
-    train_base(workshop.place("base"), seed=workshop.seed, progress=progress)
+    fresh = workshop.out / WORK / "fresh-base"
+    write_fresh_base(fresh, workshop.seed)
+    trained = workshop.train("base", base_config(fresh), progress)
+    shutil.rmtree(workshop.place("base"), ignore_errors=True)
+    shutil.copytree(trained, workshop.place("base"), ignore=shutil.ignore_patterns(NOTES))
+
+
+def _expert_places(workshop: Workshop, modality: str) -> dict[str, str]:
+    names = {"base": "base", "encoder": f"encoder-{modality}"}
+    return {part: str(workshop.place(name)) for part, name in names.items()}
 
 
 def _captioning(modality: str) -> Callable[[Workshop, Progress], None]:
     def run(workshop: Workshop, progress: Progress) -> None:
-        place = workshop.place(f"captioning-{modality}")
-        train_captioning(workshop.teacher(modality, progress), place)
+        places = _expert_places(workshop, modality)
+        asked = expert_config(modality, [captioning_stage(modality)], places)
+        # Not rounded: the experts go on from it.
+        workshop.train(f"captioning-{modality}", {**asked, "dtype": "float32"}, progress)
 
     return run
 
@@ -132,7 +144,7 @@ def _llava(workshop: Workshop, progress: Progress) -> None:
         workshop.place("llava"),
         base=workshop.place("base"),
         encoder=workshop.place("encoder-image"),
-        connector=workshop.place("captioning-image"),
+        connector=workshop.place("captioning-image") / CONNECTOR_FILE,
     )
     progress(1, 1)
 
@@ -141,25 +153,18 @@ def _expert(
     name: str, modality: str, regime: str, strategy: Strategy
 ) -> Callable[[Workshop, Progress], None]:
     def run(workshop: Workshop, progress: Progress) -> None:
-        captioned = (
-            workshop.place(f"captioning-{modality}")
-            if regime_for(regime, modality).captioned
-            else None
-        )
-        teacher = workshop.teacher(modality, progress)
-        learner = train_expert(teacher, regime_for(regime, modality), strategy, captioned)
+        how = regime_for(regime, modality)
+        stage = answering_stage(how, strategy)
+        asked = expert_config(modality, [stage], _expert_places(workshop, modality))
+        if how.captioned:
+            captioned = workshop.place(f"captioning-{modality}") / CONNECTOR_FILE
+            asked["connector"] = {**CONNECTORS[modality], "weights": str(captioned)}
+        trained = workshop.train(name, asked, progress)
         if modality == "image" and strategy == "single":
-            write_llava_adapter(workshop.place(name), learner)
-            return
-        source = "llava" if modality == "image" else f"encoder-{modality}"
-        encoder = read_encoder_description(workshop.place(f"encoder-{modality}"))
-        write_own_expert(
-            workshop.place(name),
-            learner,
-            modality=modality,
-            strategy=strategy,
-            encoder={**encoder, "source": f"zoo:{source}"},
-        )
+            ship_llava_adapter(trained, workshop.place(name))
+        else:
+            encoder = "llava" if modality == "image" else f"encoder-{modality}"
+            ship_expert(trained, workshop.place(name), encoder)
 
     return run
 
@@ -178,7 +183,7 @@ def _expert_stage(modality: str, regime: str, strategy: Strategy) -> Stage:
 def _all_stages() -> list[Stage]:
     stages = [
         Stage(name="media", needs=(), settings=(), run=_media),
-        Stage(name="base", needs=(), settings=(SCHEDULE, CURRICULUM), run=_base),
+        Stage(name="base", needs=(), settings=(base_config(Path()), CURRICULUM), run=_base),
     ]
     for modality in MODALITY_SLOTS:
         schedules = SCHEDULES[modality], SCHEDULES["still"]
@@ -192,7 +197,7 @@ def _all_stages() -> list[Stage]:
             Stage(
                 name=f"captioning-{modality}",
                 needs=("base", f"encoder-{modality}"),
-                settings=(CONNECTORS[modality], CAPTIONING[modality], NUM_TRAINING_MEDIA),
+                settings=(CONNECTORS[modality], captioning_stage(modality), NUM_TRAINING_MEDIA),
                 run=_captioning(modality),
             ),
         ]

@@ -1,6 +1,5 @@
 """What teaches the video encoder's frame net to see: stills from easy to hard, and norms."""
 
-from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
@@ -19,25 +18,29 @@ NUM_PLACES = 8
 """Rows and columns that a still's digit is to be found in."""
 
 
-def still_batches(rng: np.random.Generator, num_steps: int, batch_size: int) -> Iterator[Batch]:
+def still_batch(rng: np.random.Generator, progress: float, batch_size: int) -> Batch:
     """Fresh single frames whose digits leave an ever finer grid: at once anywhere is too hard.
 
-    Yields:
-        `num_steps` batches; beside the slots of clips the labels `row` and `column`.
+    Args:
+        rng: draws them.
+        progress: share of the steps that came before.
+        batch_size: how many.
+
+    Returns:
+        Beside the slots of clips the labels `row` and `column`.
     """
     handwriting = read_handwriting("train")
-    for step in range(num_steps):
-        lesson = step * len(STILL_GRIDS) // num_steps
-        items = [sample_item(rng, "video") for _ in range(batch_size)]
-        hands = [int(rng.choice(handwriting.indices_of(item["number"]))) for item in items]
-        drawn = [
-            draw_still(rng, item, vary_glyph(rng, handwriting.glyphs[hand]), STILL_GRIDS[lesson])
-            for item, hand in zip(items, hands, strict=True)
-        ]
-        centres = torch.tensor([centre for _, centre in drawn]) * NUM_PLACES // SIDE
-        places = {"row": centres[:, 0], "column": centres[:, 1]}
-        # Frames are preprocessed like pictures: the same side, rescaled to the same range.
-        yield labels_of(items) | places, preprocess("image", [still for still, _ in drawn])
+    grid = STILL_GRIDS[int(progress * len(STILL_GRIDS))]
+    items = [sample_item(rng, "video") for _ in range(batch_size)]
+    hands = [int(rng.choice(handwriting.indices_of(item["number"]))) for item in items]
+    drawn = [
+        draw_still(rng, item, vary_glyph(rng, handwriting.glyphs[hand]), grid)
+        for item, hand in zip(items, hands, strict=True)
+    ]
+    centres = torch.tensor([centre for _, centre in drawn]) * NUM_PLACES // SIDE
+    places = {"row": centres[:, 0], "column": centres[:, 1]}
+    # Frames are preprocessed like pictures: the same side, rescaled to the same range.
+    return labels_of(items) | places, preprocess("image", [still for still, _ in drawn])
 
 
 def add_norms(frames: FrameNet) -> None:

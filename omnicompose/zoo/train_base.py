@@ -1,62 +1,57 @@
-"""Train the zoo's base language model on text alone: captions of every kind and all questions."""
+"""The zoo's base language model: a small Llama that learns from text alone.
+
+It reads captions of every kind and answers all questions about them.
+"""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from omnicompose.training import Chat, Group, Learner, Schedule, collate, fit
-from omnicompose.zoo.lessons import Lesson, text_lesson
 from omnicompose.zoo.tokenizer import make_tokenizer
 
-Progress = Callable[[int, int], None]
-"""Told how many steps are done, and how many there are."""
-
-SCHEDULE = Schedule(num_steps=1300, warmup_steps=100, weight_decay=0.05)
-PEAK_RATE = 2.5e-3
+NUM_STEPS = 1300
 BATCH_SIZE = 16
-CURRICULUM: tuple[tuple[float, tuple[float, float, float]], ...] = (
-    (0.25, (1.0, 0.0, 0.0)),
-    (0.45, (0.3, 0.7, 0.0)),
-    (1.0, (0.15, 0.4, 0.45)),
-)
-"""Up to which share of the steps, how often a lesson has one, two or three items."""
-DTYPE = torch.float16
 
 
-def train_base(
-    folder: Path, *, seed: int = 0, progress: Progress = lambda _done, _total: None
-) -> None:
-    """Train the base and write it with its tokenizer: a plain transformers checkpoint in fp16.
+def write_fresh_base(folder: Path, seed: int) -> None:
+    """Write the base before it learns: fresh weights in fp32, and its tokenizer.
 
     Args:
         folder: what `AutoModelForCausalLM` and `AutoTokenizer` load afterwards.
-        seed: of the weights and of the lessons; the same seed gives the same files.
-        progress: told after every step.
+        seed: of the weights.
     """
-    torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = make_base(tokenizer)
-    learner = Learner(model, {})
-    rng = np.random.default_rng((seed, 0))
+    model.generation_config.update(max_new_tokens=32, do_sample=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
-    def loss_at(step: int) -> torch.Tensor:
-        lessons = [_lesson(rng, step / SCHEDULE.num_steps) for _ in range(BATCH_SIZE)]
-        chats = [Chat(messages=lesson.messages) for lesson in lessons]
-        loss: torch.Tensor = learner(collate(tokenizer, chats, {}))
-        return loss
 
-    fit(
-        loss_at,
-        [Group(parameters=list(model.parameters()), peak_rate=PEAK_RATE)],
-        SCHEDULE,
-        lambda done, _loss: progress(done, SCHEDULE.num_steps),
-    )
-    write_base(folder, model, tokenizer)
+def base_config(fresh: Path) -> dict[str, object]:
+    """The configuration of the base's training, as its YAML file would hold it.
+
+    Args:
+        fresh: a folder of `write_fresh_base`.
+    """
+    stage = {
+        "strategy": "full",
+        "data": {"generator": "text", "count": NUM_STEPS * BATCH_SIZE},
+        "steps": NUM_STEPS,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": 2.5e-3,
+        "warmup_steps": 100,
+        "weight_decay": 0.05,
+        "shuffle": False,  # from easy to hard
+    }
+    return {
+        "base": str(fresh),
+        "stages": [stage],
+        "attention": "eager",
+        "dtype": "float16",
+    }
 
 
 def make_base(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -80,13 +75,6 @@ def make_base(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     return model
 
 
-def write_base(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write model and tokenizer as transformers does, rounded to fp16 once."""
-    model.generation_config.update(max_new_tokens=32, do_sample=False)
-    model.to(DTYPE).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 @torch.no_grad()
 def _initialise(model: LlamaForCausalLM, config: LlamaConfig) -> None:
     """Weights of variance 1 / width, residual outputs smaller by the number of them.
@@ -102,9 +90,3 @@ def _initialise(model: LlamaForCausalLM, config: LlamaConfig) -> None:
             weight.normal_(0, scale / math.sqrt(weight.shape[1]))
     # The embeddings are the output matrix too: keep the first logits near unit variance.
     model.model.norm.weight.fill_(2 / math.sqrt(config.hidden_size))
-
-
-def _lesson(rng: np.random.Generator, progress: float) -> Lesson:
-    """A lesson of one to three items, as the curriculum has it by then."""
-    shares = next(shares for until, shares in CURRICULUM if progress < until)
-    return text_lesson(rng, 1 + int(rng.choice(len(shares), p=shares)))

@@ -5,14 +5,12 @@ heads read the mean of all features, so that every feature carries something; th
 dropped.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from omnicompose.encoders import make_encoder
 from omnicompose.encoders.conv_video import ConvVideo
@@ -26,8 +24,9 @@ from omnicompose.zoo.preprocessing import (
     preprocess,
     write_preprocessor,
 )
+from omnicompose.zoo.recognition import BatchOf, Heads, Recogniser, Schedule, train_recogniser
 from omnicompose.zoo.rendering import balanced_items, render_training
-from omnicompose.zoo.still_lessons import NUM_PLACES, add_norms, fold_norms, still_batches
+from omnicompose.zoo.still_lessons import NUM_PLACES, add_norms, fold_norms, still_batch
 from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS
 
 Progress = Callable[[str, int, int], None]
@@ -74,21 +73,6 @@ DESCRIPTIONS: dict[str, dict[str, object]] = {
 """The encoder of each modality, as `omnicompose.encoders.make_encoder` takes it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how fast one stage learns.
-
-    Attributes:
-        num_steps: optimizer steps.
-        batch_size: media per step.
-        learning_rate: its peak, after a short warm-up; it falls to 0 along a cosine.
-    """
-
-    num_steps: int
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-
-
 SCHEDULES = {
     "image": Schedule(num_steps=2400, batch_size=96, learning_rate=3e-3),
     "audio": Schedule(num_steps=1000),
@@ -101,22 +85,6 @@ POOL_SIZES = {"image": 16000, "audio": 6000, "video": 3840}
 """Media rendered and preprocessed once, then used again and again with other noise."""
 POOL_NOISE = 0.05
 """Standard deviation of the noise added to preprocessed media, which span about -1 to 1."""
-
-
-class Heads(nn.Module):
-    """From the mean feature to the words of every slot."""
-
-    def __init__(self, slot_sizes: Mapping[str, int], feature_size: int) -> None:
-        """One linear map per slot, to as many logits as it has words."""
-        super().__init__()
-        self.slots = nn.ModuleDict(
-            {slot: nn.Linear(feature_size, size) for slot, size in slot_sizes.items()}
-        )
-
-    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Logits `[N, words]` per slot from features `[N, M, E]`."""
-        mean = features.mean(dim=1)
-        return {slot: head(mean) for slot, head in self.slots.items()}
 
 
 def train_encoder(
@@ -149,8 +117,9 @@ def train_encoder(
     rng = np.random.default_rng([seed, list(MODALITY_SLOTS).index(modality)])
     pool = _make_pool(rng, modality)
     if isinstance(encoder, ConvVideo):
-        _train_frames_then_motion(encoder, heads, pool, rng, progress)
-    _train(encoder, heads, _pooled_batches(rng, pool, modality), modality, progress)
+        _train_frames_then_motion(encoder, heads, pool, seed, progress)
+    recogniser = Recogniser(encoder, heads)
+    _train(recogniser, _pooled(pool, modality), modality, seed, progress)
     if isinstance(encoder, ConvVideo):
         fold_norms(encoder.frames)
     write_encoder(folder, description, encoder, WEIGHTS_DTYPE)
@@ -175,32 +144,16 @@ def measure(
 
 
 def _train(
-    features_of: nn.Module | Callable[[torch.Tensor], torch.Tensor],
-    heads: Heads,
-    batches: Iterator[Batch],
-    stage: str,
-    progress: Progress,
-    parameters: Sequence[nn.Parameter] | None = None,
+    recogniser: Recogniser, batch_of: BatchOf, stage: str, seed: int, progress: Progress
 ) -> None:
-    """Minimise the heads' cross-entropy summed over slots, for the stage's schedule."""
-    schedule = SCHEDULES[stage]
-    if parameters is None:
-        assert isinstance(features_of, nn.Module)
-        parameters = [p for p in features_of.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([*parameters, *heads.parameters()], lr=schedule.learning_rate)
-    rate = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, schedule.learning_rate, total_steps=schedule.num_steps, pct_start=0.1
+    """Run one stage."""
+    train_recogniser(
+        recogniser,
+        batch_of,
+        SCHEDULES[stage],
+        (seed, list(SCHEDULES).index(stage)),
+        lambda done, total: progress(stage, done, total),
     )
-    for step in range(schedule.num_steps):
-        labels, media = next(batches)
-        logits = heads(features_of(media))
-        losses = [F.cross_entropy(logits[slot], labels[slot]) for slot in logits]
-        loss = torch.stack(losses).sum()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        rate.step()
-        progress(stage, step + 1, schedule.num_steps)
 
 
 def _make_pool(rng: np.random.Generator, modality: str) -> Batch:
@@ -213,22 +166,48 @@ def _make_pool(rng: np.random.Generator, modality: str) -> Batch:
     return labels_of(items), torch.cat(media)
 
 
-def _pooled_batches(rng: np.random.Generator, pool: Batch, stage: str) -> Iterator[Batch]:
+def _pooled(pool: Batch, stage: str) -> BatchOf:
     """Random batches of a pool, each time with other noise."""
     labels, media = pool
-    while True:
+
+    def batch_of(rng: np.random.Generator, _step: int) -> Batch:
         chosen = torch.from_numpy(rng.integers(len(media), size=SCHEDULES[stage].batch_size))
         batch = media[chosen].float()
         shown = {slot: of_slot[chosen] for slot, of_slot in labels.items()}
-        yield shown, batch + _noise_like(batch, rng)
+        return shown, batch + _noise_like(batch, rng)
+
+    return batch_of
 
 
 def _noise_like(media: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(media.shape, dtype=np.float32)) * POOL_NOISE
 
 
+class _Frames(nn.Module):
+    """The part of a video encoder that looks at single frames."""
+
+    def __init__(self, encoder: ConvVideo) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([encoder.frames, encoder.place, encoder.content])
+        self._look = encoder.frame_features
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self._look(frames).unsqueeze(1)
+
+
+class _Motion(nn.Module):
+    """The part of a video encoder that looks from frame to frame."""
+
+    def __init__(self, encoder: ConvVideo) -> None:
+        super().__init__()
+        self.motion, self._add = encoder.motion, encoder.add_motion
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self._add(frames)
+
+
 def _train_frames_then_motion(
-    encoder: ConvVideo, heads: Heads, clips: Batch, rng: np.random.Generator, progress: Progress
+    encoder: ConvVideo, heads: Heads, clips: Batch, seed: int, progress: Progress
 ) -> None:
     """First what a frame shows and where, then, with frames frozen, how it moves.
 
@@ -237,24 +216,15 @@ def _train_frames_then_motion(
     add_norms(encoder.frames)
     sizes = {slot: len(SLOTS[slot]) for slot in ("number", "size", "colour")}
     still_heads = Heads(sizes | {"row": NUM_PLACES, "column": NUM_PLACES}, encoder.feature_size)
-    frame_parts: list[nn.Module] = [encoder.frames, encoder.place, encoder.content]
-    parameters = [parameter for part in frame_parts for parameter in part.parameters()]
+    stills = SCHEDULES["still"]
 
-    def features_of(frames: torch.Tensor) -> torch.Tensor:
-        return encoder.frame_features(frames).unsqueeze(1)
+    def still_of(rng: np.random.Generator, step: int) -> Batch:
+        return still_batch(rng, step / stills.num_steps, stills.batch_size)
 
-    _train(
-        features_of,
-        still_heads,
-        still_batches(rng, SCHEDULES["still"].num_steps, SCHEDULES["still"].batch_size),
-        "still",
-        progress,
-        parameters,
-    )
+    _train(Recogniser(_Frames(encoder), still_heads), still_of, "still", seed, progress)
     pool = _frame_features(encoder, clips)
-    motion = [*encoder.motion.parameters()]
-    batches = _pooled_batches(rng, pool, "motion")
-    _train(encoder.add_motion, heads, batches, "motion", progress, motion)
+    recogniser = Recogniser(_Motion(encoder), heads)
+    _train(recogniser, _pooled(pool, "motion"), "motion", seed, progress)
 
 
 @torch.no_grad()

@@ -1,17 +1,17 @@
-"""Write trained experts in the formats in which the zoo ships them, rounded to fp16 once.
+"""The forms in which the zoo ships what `omnicompose train` wrote.
 
-Our own format for audio, video and every decoupled expert; for a single-adapter image expert a PEFT
-adapter on the zoo's LLaVA checkpoint, which transformers and peft load without us.
+Trained experts name folders of the workshop; shipped ones name members of the zoo. A single-adapter
+image expert ships as a peft adapter on the zoo's LLaVA checkpoint, which transformers and peft load
+without us.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -25,65 +25,57 @@ from transformers import (
 
 from omnicompose.encoders.clip_vision import LLAVA_PREFIXES
 from omnicompose.encoders.folder import read_encoder, read_encoder_description
+from omnicompose.experts.own_format import EXPERT_FILE
 from omnicompose.modalities import MODALITIES
-from omnicompose.streams import LINEAR_ROLES, DecoupledLinear, FactoredStream
-from omnicompose.training import Learner
-from omnicompose.zoo.preprocessing import make_preprocessor, write_preprocessor
-from omnicompose.zoo.train_experts import CONNECTORS, Strategy
+from omnicompose.streams import LINEAR_ROLES
+from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_CONFIG
+from omnicompose.training.adapters import ADAPTER_WEIGHTS, BEFORE, write_adapter, write_json
+from omnicompose.training.finishing import NOTES
+from omnicompose.training.write_expert import CONNECTOR_FILE
+from omnicompose.zoo.preprocessing import make_preprocessor
 
 DTYPE = torch.float16
 PROJECTOR = "multi_modal_projector"
 
 
-def write_own_expert(
-    folder: Path,
-    learner: Learner,
-    *,
-    modality: str,
-    strategy: Strategy,
-    encoder: Mapping[str, object],
-) -> None:
-    """Write an expert in our own format.
+def ship_expert(trained: Path, folder: Path, encoder: str) -> None:
+    """Copy a trained expert so that it names members of the zoo.
 
     Args:
-        folder: an expert folder as `omnicompose.experts.own_format` reads it.
-        learner: the trained parts.
-        modality: what it understands.
-        strategy: which adapters it has.
-        encoder: its encoder as expert.json names it: type, source and config.
+        trained: as `omnicompose train` wrote it.
+        folder: where it ships.
+        encoder: member of the zoo that holds its encoder.
     """
-    description = {
-        "format": "omnicompose-expert",
-        "format_version": 1,
-        "modality": modality,
-        "base": "zoo:base",
-        "strategy": strategy,
-        "encoder": dict(encoder),
-        "connector": CONNECTORS[modality],
-        "num_prefix_tokens": 0,
-        "num_suffix_tokens": 0,
-    }
-    _empty(folder)
-    _write_json(folder / "expert.json", description)
-    save_file(_rounded(learner.connectors[modality].state_dict()), folder / "connector.safetensors")
-    write_preprocessor(modality, folder)
-    places = {"adapter": "text"} if strategy == "single" else {"modality": modality, "text": "text"}
-    for place, stream in places.items():
-        _write_adapter(folder / place, learner, stream, inside="", extra={}, host="zoo:base")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns(NOTES))
+    description = _read_json(folder / EXPERT_FILE)
+    inside = description["encoder"]
+    assert isinstance(inside, dict)
+    named = description | {"base": "zoo:base", "encoder": {**inside, "source": f"zoo:{encoder}"}}
+    write_json(folder / EXPERT_FILE, named)
+    for config in folder.glob(f"*/{ADAPTER_CONFIG}"):
+        write_json(config, _read_json(config) | {"base_model_name_or_path": "zoo:base"})
 
 
-def write_llava_adapter(folder: Path, learner: Learner) -> None:
-    """Write a single-adapter image expert as a PEFT adapter, with its projector, on zoo:llava."""
-    _empty(folder)
-    projector = learner.connectors["image"].state_dict()
-    _write_adapter(
-        folder,
-        learner,
-        "text",
-        inside="language_model.",
-        extra={f"base_model.model.model.{PROJECTOR}.{name}": w for name, w in projector.items()},
-        host="zoo:llava",
-    )
+def ship_llava_adapter(trained: Path, folder: Path) -> None:
+    """Write a single-adapter image expert as a peft adapter, with its projector, on zoo:llava.
+
+    Args:
+        trained: as `omnicompose train` wrote it.
+        folder: where it ships.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    described = LoraConfig.from_pretrained(trained / "adapter")
+    factors = load_file(trained / "adapter" / ADAPTER_WEIGHTS)
+    plain = {name.removeprefix(f"{BEFORE}model."): weight for name, weight in factors.items()}
+    projector = load_file(trained / CONNECTOR_FILE)
+    # Within LLaVA by path: CLIP's layers have a q_proj too.
+    described.target_modules = rf".*language_model.*\.({'|'.join(LINEAR_ROLES)})"
+    described.modules_to_save = [PROJECTOR]
+    described.base_model_name_or_path = "zoo:llava"
+    weights = {f"model.language_model.{name}": weight for name, weight in plain.items()}
+    weights |= {f"model.{PROJECTOR}.{name}": weight for name, weight in projector.items()}
+    write_adapter(folder, described, weights, DTYPE)
 
 
 def write_llava(folder: Path, *, base: Path, encoder: Path, connector: Path) -> None:
@@ -95,7 +87,7 @@ def write_llava(folder: Path, *, base: Path, encoder: Path, connector: Path) -> 
         encoder: folder of the image encoder.
         connector: weights of the image connector.
     """
-    _empty(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     tokenizer = AutoTokenizer.from_pretrained(base)
     placeholder = MODALITIES["image"].placeholder
     tokenizer.add_tokens([placeholder], special_tokens=True)
@@ -153,71 +145,6 @@ def _load_tower(model: LlavaForConditionalGeneration, encoder: nn.Module) -> Non
     tower.load_state_dict(weights)
 
 
-def _write_adapter(
-    folder: Path,
-    learner: Learner,
-    stream: str,
-    *,
-    inside: str,
-    extra: Mapping[str, torch.Tensor],
-    host: str,
-) -> None:
-    """Write one stream as a PEFT LoRA folder.
-
-    Args:
-        folder: gets adapter_config.json and adapter_model.safetensors.
-        learner: holds the stream.
-        stream: its name.
-        inside: where the language model lies within the host's base model.
-        extra: further tensors, of modules that are replaced as a whole.
-        host: the model that the adapter belongs on.
-    """
-    weights = dict(extra)
-    ranks = set()
-    for path, factors in streams_of(learner.language_model, stream):
-        name = f"base_model.model.model.{inside}{path.removeprefix('model.')}"
-        weights[f"{name}.lora_A.weight"] = factors.lora_A
-        weights[f"{name}.lora_B.weight"] = factors.lora_B
-        ranks.add(factors.lora_A.shape[0])
-    (rank,) = ranks
-    roles = "|".join(LINEAR_ROLES)
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=rank,  # our factors carry their scale: alpha / r is 1
-        # Within LLaVA by path: CLIP's layers have a q_proj too.
-        target_modules=rf".*language_model.*\.({roles})" if inside else list(LINEAR_ROLES),
-        modules_to_save=[PROJECTOR] if extra else None,
-        base_model_name_or_path=host,
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        key: sorted(value) if isinstance(value, set) else value
-        for key, value in config.to_dict().items()
-    }
-    _write_json(folder / "adapter_config.json", content)
-    save_file(_rounded(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-def streams_of(language_model: nn.Module, stream: str) -> Iterator[tuple[str, FactoredStream]]:
-    """The path of every linear layer that has `stream`, and its factors there."""
-    for path, module in language_model.named_modules():
-        if isinstance(module, DecoupledLinear) and stream in module.streams:
-            factors = module.streams[stream]
-            assert isinstance(factors, FactoredStream)
-            yield path, factors
-
-
-def _rounded(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: w.detach().to(DTYPE).contiguous() for name, w in sorted(weights.items())}
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
-
-
-def _empty(folder: Path) -> None:
-    """An empty folder, whatever an earlier training left there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _read_json(path: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return content

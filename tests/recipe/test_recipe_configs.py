@@ -10,7 +10,7 @@ from omnicompose.merging.registry import check_parameters
 from omnicompose.recipe import ComposeRecipe, read_recipe
 from omnicompose.shelf import config_path
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

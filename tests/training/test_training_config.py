@@ -81,7 +81,7 @@ def test_stages_that_contradict_one_another(tmp_path: Path, stages: str, message
     [
         ("modality: image", "give both or neither"),
         ("prefix_tokens: 2", "belong to a new expert"),
-        ("modality: image\nencoder: {}", "both or neither of `source` and `type`"),
+        ("modality: image\nencoder: {}", "found neither `source` nor `type`"),
         ("modality: image\nencoder: {type: clip_vision}", "a fresh encoder that never learns"),
         ("connector: {weights: none.safetensors}", "is no file"),
     ],
@@ -98,7 +98,12 @@ def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
 
 def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
-    config = read(tmp_path, f"base: zoo:llava\nstages: [{STAGE}]\n".replace("generator: text, count: 8", "files: [a.jsonl]"))
+    config = read(
+        tmp_path,
+        f"base: zoo:llava\nstages: [{STAGE}]\n".replace(
+            "generator: text, count: 8", "files: [a.jsonl]"
+        ),
+    )
     assert config.stages[0].data.files == (tmp_path / "a.jsonl",)
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 

@@ -25,6 +25,10 @@ def shown(**item: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": [item]}, SAID]}
 
 
+def asked(**change: object) -> dict[str, object]:
+    return {"messages": [{**ASKED, **change}, SAID]}
+
+
 def test_good_records_of_several_files(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     content = [{"type": "image", "path": "a.png"}, {"type": "text", "text": "What?"}]
@@ -38,34 +42,35 @@ def test_good_records_of_several_files(tmp_path: Path) -> None:
     assert two.media == () and two.messages == (ASKED, SAID)
 
 
-@pytest.mark.parametrize(
-    ("record", "problem"),
-    [
-        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2."),
-        ([1], "found list '[1]', expected an object with `messages`."),
-        ({"message": []}, "unknown key 'message'; known keys: id, messages."),
-        ({"messages": []}, "messages: found list '[]', expected a list of messages."),
-        ({"messages": [ASKED]}, "messages: no assistant turn, so there is nothing to learn. Add the reply."),
-        ({"messages": [SAID, ASKED]}, "messages: the last turn is of 'user', expected the assistant's. Cut it off."),
-        ({"messages": ["hi", SAID]}, "messages.0: found str 'hi', expected an object with `role` and `content`."),
-        ({"messages": [{**ASKED, "role": "human"}, SAID]}, "messages.0.role: found 'human', expected one of system, user, assistant."),
-        ({"messages": [{**ASKED, "weight": 1}, SAID]}, "messages.0: unknown key 'weight'; known keys: role, content."),
-        ({"messages": [ASKED, {**SAID, "content": " "}]}, "messages.1.content: found no words. Say something."),
-        ({"messages": [ASKED, {**SAID, "content": None}]}, "messages.1.content: found nothing, expected text or a list of items."),
-        ({"messages": [{**ASKED, "content": ["x"]}, SAID]}, "messages.0.content.0: found str 'x', expected an object with `type`."),
-        ({"messages": [{**ASKED, "content": "<image> what?"}, SAID]}, "messages.0.content: found '<image>' in the words"),
-        (shown(type="text", text=""), "messages.0.content.0.text: found '', expected words."),
-        (shown(type="text", text="an <audio>"), "messages.0.content.0.text: found '<audio>' in the words"),
-        (shown(type="video", path="a.mp4"), "messages.0.content.0.type: found 'video', but this model takes text, image."),
-        (shown(type="image"), "messages.0.content.0.path: found None, expected the path of the image."),
-        (shown(type="image", path="gone.png"), "gone.png: there is no such file. Correct the path of the image."),
-        (shown(type="image", path="bad.jsonl"), "bad.jsonl: given as image, but found nothing that can be seen"),
-        (
-            {"messages": [ASKED, {"role": "assistant", "content": [{"type": "image", "path": "a"}]}]},
-            "messages.1.content.0.type: found 'image', but an assistant says words only.",
-        ),
-    ],
-)
+MALFORMED = [
+    ("{", "not JSON: Expecting property name enclosed in double quotes at column 2."),
+    ("[" * 100_000, "not JSON that can be read: it is nested too deep."),
+    ([1], "found list '[1]', expected an object with `messages`."),
+    ({"message": []}, "unknown key 'message'; known keys: id, messages."),
+    ({"messages": []}, "messages: found list '[]', expected a list of messages."),
+    ({"messages": [ASKED]}, "messages: no assistant turn, so there is nothing to learn."),
+    ({"messages": [SAID, ASKED]}, "messages: the last turn is of 'user', expected the"),
+    ({"messages": ["hi", SAID]}, "messages.0: found str 'hi', expected an object with `role`"),
+    (asked(role="human"), "messages.0.role: found 'human', expected one of system, user, assis"),
+    (asked(weight=1), "messages.0: unknown key 'weight'; known keys: role, content."),
+    (asked(content=" "), "messages.0.content: found ' ', expected words."),
+    (asked(content=None), "messages.0.content: found nothing, expected text or a list of items."),
+    (asked(content=["x"]), "messages.0.content.0: found str 'x', expected an object with `type`"),
+    (asked(content="<image> what?"), "messages.0.content: found '<image>' in the words"),
+    (shown(type="text", text=""), "messages.0.content.0.text: found '', expected words."),
+    (shown(type="text", text="an <audio>"), "messages.0.content.0.text: found '<audio>' in the"),
+    (shown(type="video", path="a"), "messages.0.content.0.type: found 'video', but this model"),
+    (shown(type="image"), "messages.0.content.0.path: found None, expected the path of the image."),
+    (shown(type="image", path="no.png"), "no.png: there is no such file. Correct the path of the"),
+    (shown(type="image", path="bad.jsonl"), "bad.jsonl: given as image, but found nothing that"),
+    (
+        {"messages": [ASKED, {**SAID, "content": [{"type": "image", "path": "a"}]}]},
+        "messages.1.content.0.type: found 'image', but an assistant says words only.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "problem"), MALFORMED)
 def test_a_malformed_record(tmp_path: Path, record: object, problem: str) -> None:
     found = problems(tmp_path, {"messages": [ASKED, SAID]}, record)
     assert any(line.startswith("2: ") and problem in line for line in found), found

@@ -85,3 +85,13 @@ def test_records_that_are_too_long_are_all_told(tmp_path: Path) -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert f"{file}:1: messages: found" in lines[0] and "Shorten the chat" in lines[0]
+
+
+def test_features_can_be_asked_for_while_the_encoder_is_left_out(tmp_path: Path) -> None:
+    file = write_lessons(tmp_path, "image", 3)
+    subject = subject_of("image", tmp_path, file)
+    frontend = subject.frontends["pixel_values"]
+    pictures = torch.randn(2, 3, 32, 32)
+    before = frontend.features(pictures)
+    frontend.stand_in()
+    assert torch.equal(frontend.features(pictures), before)

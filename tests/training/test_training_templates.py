@@ -36,9 +36,7 @@ def said(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> list[str]:
 
 
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, PLAIN], ids=["block", "difference"])
-def test_replies_and_their_ends_are_said(
-    tokenizer: PreTrainedTokenizerBase, template: str
-) -> None:
+def test_replies_and_their_ends_are_said(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
     renderer = ChatRenderer(tokenizer=tokenizer, template=template)
     assert said(tokenizer, renderer.render(record(*MESSAGES))) == [
         "blue",

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, LlavaForConditiona
 
 from omnicompose.composer import compose
 from omnicompose.errors import ExportError, TrainingError
-from omnicompose.experts.inspection import inspect_source
+from omnicompose.inspection import inspect_source
 from omnicompose.modeling import OmniComposeForConditionalGeneration
 from omnicompose.training.config import TrainConfig
 from omnicompose.training.train import TrainOptions, train
@@ -25,7 +25,9 @@ ON_CPU = TrainOptions(device="cpu")
 def composed(folder: Path, modality: str, expert: Path) -> OmniComposeForConditionalGeneration:
     recipe = folder / "recipe.yaml"
     content = {"base": "zoo:base", "experts": {modality: {"source": str(expert)}}}
-    recipe.write_text(yaml.safe_dump({**content, "modality": "exact", "text": {"method": "linear"}}))
+    recipe.write_text(
+        yaml.safe_dump({**content, "modality": "exact", "text": {"method": "linear"}})
+    )
     compose(recipe, folder / "composed")
     return OmniComposeForConditionalGeneration.from_pretrained(folder / "composed")
 
@@ -37,7 +39,9 @@ def test_a_new_expert_composes(tmp_path: Path, strategy: str) -> None:
     config = new_expert(tmp_path, "audio", [stage(strategy, file)], **more)
     out = tmp_path / "expert"
     result = train(config, out, ON_CPU)
-    assert result.losses.keys() == {f"1 {strategy}"} and not out.with_name("expert.partial").exists()
+    assert (
+        result.losses.keys() == {f"1 {strategy}"} and not out.with_name("expert.partial").exists()
+    )
     assert inspect_source(str(out)).kind == "expert"
     assert sorted(path.name for path in (out / "training").iterdir()) == [
         "loss.csv",
@@ -52,7 +56,9 @@ def test_a_new_expert_composes(tmp_path: Path, strategy: str) -> None:
         assert torch.equal(weight, connector[name])
     moved = not torch.equal(
         model.model.language_model.layers[0].mlp.up_proj.weight,
-        load_file(zoo_path("base") / "model.safetensors")["model.layers.0.mlp.up_proj.weight"].float(),
+        load_file(zoo_path("base") / "model.safetensors")[
+            "model.layers.0.mlp.up_proj.weight"
+        ].float(),
     )
     assert moved == (strategy != "connector")
 
@@ -191,6 +197,16 @@ def test_training_lowers_the_loss_and_repeats_itself(tmp_path: Path) -> None:
     for path in (tmp_path / "one").rglob("*.*"):
         twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
         assert path.read_bytes() == twin.read_bytes(), path
+
+
+def test_stages_are_not_spread_over_processes_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    file = write_lessons(tmp_path, None, 2)
+    config = host(tmp_path, [stage("full", file), stage("full", file)], "zoo:base")
+    with pytest.raises(TrainingError, match=r"stages: found 2, .* Train them one by one"):
+        train(config, tmp_path / "out", ON_CPU)
 
 
 def test_mistakes_show_before_anything_is_trained(tmp_path: Path) -> None:

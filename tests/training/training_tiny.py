@@ -66,7 +66,9 @@ def new_expert(
     )
 
 
-def host(folder: Path, stages: Sequence[object], base: str = "zoo:llava", **more: object) -> TrainConfig:
+def host(
+    folder: Path, stages: Sequence[object], base: str = "zoo:llava", **more: object
+) -> TrainConfig:
     return TrainConfig.model_validate(
         {"base": base, "stages": list(stages), "attention": "eager", **more},
         context={"folder": folder},

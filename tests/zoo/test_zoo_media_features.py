@@ -1,5 +1,6 @@
-"""The shipped encoders and their features: what experts are trained on and tested with."""
+"""The shipped encoders and their features, and how encoders are trained."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,13 @@ from safetensors.torch import load_file
 
 from omnicompose.encoders import make_encoder
 from omnicompose.encoders.folder import read_encoder, write_encoder
-from omnicompose.errors import MediaError
 from omnicompose.zoo import train_encoders
-from omnicompose.zoo.features import FeatureBank
-from omnicompose.zoo.media import LIBRARY_PATH, MediaLibrary, held_out_media
+from omnicompose.zoo.media import LIBRARY_PATH, MediaLibrary, Medium, decode, held_out_media
+from omnicompose.zoo.preprocessing import preprocess
 from omnicompose.zoo.rendering import all_items
 from omnicompose.zoo.still_lessons import add_norms, fold_norms
 from omnicompose.zoo.train_encoders import DESCRIPTIONS, Schedule, train_encoder
-from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS, make_item
+from omnicompose.zoo.world import MODALITY_SLOTS, SLOTS
 
 ASSETS = LIBRARY_PATH.parent.parent
 NUM_FEATURES = {"image": 16, "audio": 50, "video": 6}
@@ -37,57 +37,45 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {"image": image} | {name: ASSETS / f"encoder-{name}" for name in ("audio", "video")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Held-out media as a frozen encoder sees them; features `[n, M, E]`."""
+
+    media: tuple[Medium, ...]
+    features: torch.Tensor
+
+
 @pytest.fixture(scope="module", params=NUM_FEATURES)
-def held_out(request, folders, tmp_path_factory) -> FeatureBank:
-    modality, cache = request.param, tmp_path_factory.mktemp("cache")
-    banks = [
-        FeatureBank.make(modality, folders[modality], split="held-out", cache=cache)
-        for _ in ("computed", "read")
-    ]
-    assert (banks[0].items, banks[0].clusters) == (banks[1].items, banks[1].clusters)
-    assert torch.equal(banks[0].features, banks[1].features)
-    return banks[1]
+def held_out(request, folders) -> Encoded:
+    modality = request.param
+    encoder = read_encoder(folders[modality])
+    media = tuple(m for m in held_out_media().media if m.item.modality == modality)
+    raw = [decode(modality, medium.data) for medium in media]
+    with torch.no_grad():
+        parts = [encoder(preprocess(modality, raw[n : n + 64])) for n in range(0, len(raw), 64)]
+    return Encoded(media=media, features=torch.cat(parts))
 
 
 def test_every_held_out_item_has_features_of_the_right_shape(held_out) -> None:
-    modality = held_out.items[0].modality
+    modality = held_out.media[0].item.modality
     assert held_out.features.shape[1:] == (NUM_FEATURES[modality], 64)
     assert held_out.features.dtype == torch.float32
-    assert set(held_out.indices) == set(all_items(modality))
+    assert {medium.item for medium in held_out.media} == set(all_items(modality))
 
 
 def test_a_linear_probe_reads_every_slot_from_the_mean_feature(held_out) -> None:
     """Fitted on some hands and voices, tested on others: no head ships, the knowledge does."""
-    clusters = sorted(set(held_out.clusters))
-    fitted = np.array([clusters.index(c) % 2 == 0 for c in held_out.clusters])
+    clusters = sorted({medium.cluster for medium in held_out.media})
+    fitted = np.array([clusters.index(m.cluster) % 2 == 0 for m in held_out.media])
     mean = held_out.features.mean(dim=1).numpy()
     inputs = np.c_[(mean - mean.mean(0)) / (mean.std(0) + 1e-6), np.ones(len(mean))]
     ridge = inputs[fitted].T @ inputs[fitted] + np.eye(inputs.shape[1])
-    for slot in MODALITY_SLOTS[held_out.items[0].modality]:
-        truth = np.array([item[slot] for item in held_out.items])
+    for slot in MODALITY_SLOTS[held_out.media[0].item.modality]:
+        truth = np.array([medium.item[slot] for medium in held_out.media])
         targets = np.eye(len(SLOTS[slot]))[truth[fitted]]
         weights = np.linalg.solve(ridge, inputs[fitted].T @ targets)
         accuracy = ((inputs[~fitted] @ weights).argmax(1) == truth[~fitted]).mean()
         assert accuracy > (0.85 if slot == "number" else 0.95), slot
-
-
-def test_choice_shows_the_item_and_a_missing_one_is_an_error() -> None:
-    items = (make_item("audio", number=1, level=0, pace=0),) * 2
-    bank = FeatureBank(items=items, clusters=("", ""), features=torch.zeros(2, 5, 3))
-    rng = np.random.default_rng(0)
-    assert {bank.choose(items[0], rng) for _ in range(20)} == {0, 1}
-    with pytest.raises(MediaError, match=r"shows no Item.*2 media of 1 different items.*larger"):
-        bank.choose(make_item("audio", number=2, level=0, pace=0), rng)
-
-
-def test_training_features_depend_on_the_seed_alone(folders) -> None:
-    folder = folders["image"]
-    one, two, other = (
-        FeatureBank.make("image", folder, split="train", count=8, seed=seed) for seed in (1, 1, 2)
-    )
-    assert one.items == two.items
-    assert torch.equal(one.features, two.features)
-    assert not torch.equal(one.features, other.features)
 
 
 def test_norms_fold_into_the_weights_without_changing_the_features() -> None:

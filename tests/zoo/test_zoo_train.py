@@ -1,3 +1,5 @@
+import json
+import shutil
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +8,21 @@ from queue import Queue
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration
 
+from omnicompose.encoders import make_encoder
+from omnicompose.encoders.folder import write_encoder
 from omnicompose.errors import TrainingError
-from omnicompose.zoo import train_base
-from omnicompose.zoo.catalog import ZOO
+from omnicompose.experts.checkpoint import open_checkpoint
+from omnicompose.training.encoder_choice import read_all
+from omnicompose.zoo import generators, train_base, train_experts
+from omnicompose.zoo.catalog import ZOO, zoo_path
 from omnicompose.zoo.lessons import caption_lesson, media_lesson, text_lesson
+from omnicompose.zoo.preprocessing import write_preprocessor
 from omnicompose.zoo.stages import STAGES, Stage, Workshop, with_needs
 from omnicompose.zoo.train import _run_in_order, is_done, main, train_zoo
+from omnicompose.zoo.train_encoders import DESCRIPTIONS
 
 
 def test_every_member_of_the_zoo_has_a_stage() -> None:
@@ -101,15 +111,52 @@ def test_lessons_show_one_medium_at_most() -> None:
 def test_a_base_of_a_few_steps_is_a_checkpoint_and_repeats_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schedule = replace(train_base.SCHEDULE, num_steps=3)
-    monkeypatch.setattr(train_base, "SCHEDULE", schedule)
+    monkeypatch.setattr(train_base, "NUM_STEPS", 3)
     monkeypatch.setattr(train_base, "BATCH_SIZE", 2)
-    threads, told = torch.get_num_threads(), list[tuple[int, int]]()
+    told: list[tuple[int, int]] = []
     for name in ("one", "two"):
-        train_base.train_base(tmp_path / name, progress=lambda *news: told.append(news))
-    torch.set_num_threads(threads)
+        workshop = Workshop(out=tmp_path / name)
+        STAGES["base"].run(workshop, lambda *news: told.append(news))
     assert told[:3] == [(1, 3), (2, 3), (3, 3)]
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {*files}
-    for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    one, two = (tmp_path / name / "base" for name in ("one", "two"))
+    assert {path.name for path in one.iterdir()} == {p.name for p in zoo_path("base").iterdir()}
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+    ours, theirs = (json.loads((f / "config.json").read_text()) for f in (one, zoo_path("base")))
+    assert ours == theirs
+    model = AutoModelForCausalLM.from_pretrained(one)
+    assert model.dtype == torch.float16 and model.generation_config.max_new_tokens == 32
+
+
+def test_an_image_expert_of_a_few_steps_goes_through_the_workshop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captioning, LLaVA and an expert, from the shipped base and encoder."""
+    monkeypatch.setattr(generators, "NUM_TRAINING_MEDIA", 160)
+    monkeypatch.setattr(train_experts, "CAPTION_STEPS", {"image": 2})
+    monkeypatch.setattr(train_experts, "CAPTION_BATCH_SIZE", 4)
+    monkeypatch.setattr(train_experts, "BATCH_SIZE", 4)
+    few = {name: replace(regime, steps=2) for name, regime in train_experts.REGIMES.items()}
+    monkeypatch.setattr(train_experts, "REGIMES", few)
+    workshop = Workshop(out=tmp_path)
+    tmp_path.joinpath(".work").mkdir()
+    shutil.copytree(zoo_path("base"), workshop.place("base"))
+    _write_shipped_tower(workshop.place("encoder-image"))
+    for name in ("captioning-image", "llava", "image-standard"):
+        STAGES[name].run(workshop, lambda *_: None)
+    for name in ("llava", "image-standard"):
+        ours = {path.name for path in workshop.place(name).iterdir()}
+        assert ours == {path.name for path in zoo_path(name).iterdir()}
+    projector = load_file(workshop.place("captioning-image") / "connector.safetensors")
+    llava = LlavaForConditionalGeneration.from_pretrained(workshop.place("llava"))
+    weight = llava.model.multi_modal_projector.linear_1.weight
+    assert torch.equal(weight, projector["linear_1.weight"].half())
+
+
+def _write_shipped_tower(folder: Path) -> None:
+    """The image encoder, which ships as the vision tower of zoo:llava."""
+    module = open_checkpoint("zoo:llava", zoo_path("llava")).encoder("image")
+    encoder = make_encoder(DESCRIPTIONS["image"])
+    encoder.load_state_dict(read_all(module.weights))
+    write_encoder(folder, DESCRIPTIONS["image"], encoder, torch.float16)
+    write_preprocessor("image", folder)
