@@ -3,16 +3,17 @@
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from omnicompose.assembly_native import native_descriptions
 from omnicompose.errors import PlanError
+from omnicompose.experts.auto import UNREADABLE, first_line, load_auto
 from omnicompose.plan import CompositePlan
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-    from omnicompose.modeling import OmniComposeConfig
+    from omnicompose.modeling import OmniComposeConfig, OmniComposeProcessor
 
 THREE_POSITIONS_HOST = "qwen2_5_vl_text"
 """Qwen2's language model of transformers, weight by weight, with three rows of positions."""
@@ -87,16 +88,30 @@ def check_loads(config: "OmniComposeConfig", plan: CompositePlan) -> None:
 
 def write_model_files(config: "OmniComposeConfig", plan: CompositePlan, folder: Path) -> None:
     """Write configuration, generation settings, tokenizer and processor into `folder`."""
-    from omnicompose.modeling import OmniComposeProcessor
-
     config.save_pretrained(folder)
     _generation_config(config, plan).save_pretrained(folder)
+    make_processor(plan).save_pretrained(folder)
+
+
+def make_processor(plan: CompositePlan) -> "OmniComposeProcessor":
+    """The composite's processor from the base's tokenizer and the experts' preprocessors.
+
+    Making it before the merge shows what is missing or malformed while nothing is lost.
+
+    Raises:
+        SourceError: a part needs code of its own, which nobody allowed.
+        PlanError: a part cannot be read.
+    """
+    from omnicompose.modeling import OmniComposeProcessor
+
     native = native_descriptions(plan.setting)
-    processor = OmniComposeProcessor(
+    return OmniComposeProcessor(
         tokenizer=_tokenizer(plan),
         chat_template=plan.setting.vocabulary.chat_template,
         modalities={
-            name: entry | ({"native": native[name]} if name in native else {})
+            name: entry
+            | ({"native": native[name]} if name in native else {})
+            | _options_of_points(plan, name)
             for name, entry in plan.modalities().items()
         },
         **{
@@ -105,34 +120,38 @@ def write_model_files(config: "OmniComposeConfig", plan: CompositePlan, folder: 
             if modality in plan.streams and modality not in native
         },
     )
-    processor.save_pretrained(folder)
+
+
+def _options_of_points(plan: CompositePlan, modality: str) -> dict[str, object]:
+    """Clouds have no preprocessor of transformers; what is done to them stands in the entry."""
+    expert = next(one for one in plan.setting.experts if one.modality == modality)
+    if modality != "point" or isinstance(expert.preprocessor, Path):
+        return {}
+    return {"options": dict(expert.preprocessor)} if expert.preprocessor else {}
 
 
 def _preprocessor(plan: CompositePlan, modality: str) -> object:
-    import transformers
-
     expert = next(one for one in plan.setting.experts if one.modality == modality)
-    reader = getattr(transformers, PREPROCESSORS[modality][1])
-    if not isinstance(expert.preprocessor, Path):
+    auto_class, place = PREPROCESSORS[modality][1], expert.preprocessor
+    trusted = plan.setting.recipe.trust_remote_code
+    if not isinstance(place, Path):
         with TemporaryDirectory() as folder:
-            text = json.dumps(dict(expert.preprocessor))
-            (Path(folder) / "preprocessor_config.json").write_text(text)
-            return reader.from_pretrained(folder)
+            (Path(folder) / "preprocessor_config.json").write_text(json.dumps(dict(place)))
+            return load_auto(auto_class, expert.label, Path(folder), trust_remote_code=False)
     try:
-        return reader.from_pretrained(expert.preprocessor, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return load_auto(auto_class, expert.label, place, trust_remote_code=trusted)
+    except UNREADABLE as error:
         raise PlanError(
-            f"{expert.label}: no usable preprocessor configuration for {modality} in "
-            f"{expert.preprocessor}: {reason} Put its preprocessor_config.json there."
+            f"{expert.label}: no usable preprocessor configuration for {modality} in {place}: "
+            f"{first_line(error)} Put its preprocessor_config.json there."
         ) from error
 
 
 def _tokenizer(plan: CompositePlan) -> "PreTrainedTokenizerBase":
-    from transformers import AddedToken, AutoTokenizer
+    from transformers import AddedToken
 
     vocabulary = plan.setting.vocabulary
-    tokenizer = AutoTokenizer.from_pretrained(plan.setting.base.folder, local_files_only=True)
+    tokenizer = _read_tokenizer(plan)
     for text, flags in vocabulary.added.items():
         tokenizer.add_tokens([AddedToken(text, **flags)], special_tokens=flags.get("special", True))
     for placeholder in vocabulary.placeholders.values():
@@ -147,6 +166,18 @@ def _tokenizer(plan: CompositePlan) -> "PreTrainedTokenizerBase":
     tokenizer.padding_side = "left"
     tokenizer.chat_template = vocabulary.chat_template
     return tokenizer
+
+
+def _read_tokenizer(plan: CompositePlan) -> "PreTrainedTokenizerBase":
+    base, trusted = plan.setting.base, plan.setting.recipe.trust_remote_code
+    try:
+        found = load_auto("AutoTokenizer", base.label, base.folder, trust_remote_code=trusted)
+    except UNREADABLE as error:
+        raise PlanError(
+            f"{base.label}: transformers cannot read the tokenizer in {base.folder}: "
+            f"{first_line(error)} Save it again with save_pretrained."
+        ) from error
+    return cast("PreTrainedTokenizerBase", found)
 
 
 def _generation_config(config: "OmniComposeConfig", plan: CompositePlan) -> "GenerationConfig":

@@ -1,9 +1,10 @@
 """The processors of experts whose families run as they are, as JSON in the composite's own."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from omnicompose.errors import PlanError
+from omnicompose.experts.auto import UNREADABLE, first_line, load_auto
 from omnicompose.experts.expert import Expert, NativeProcessor
 from omnicompose.plan.setting import Setting
 
@@ -35,7 +36,9 @@ def native_descriptions(setting: Setting) -> dict[str, dict[str, object]]:
 
 
 def _describe(setting: Setting, expert: Expert, native: NativeProcessor) -> dict[str, object]:
-    processor = _load(expert, native)
+    processor = _load(setting, expert, native)
+    if native.samples_frames:
+        processor.video_processor.do_sample_frames = True
     described: dict[str, object] = processor.to_dict()
     # The class that was loaded, not the one that was saved: backends resize differently.
     parts = {
@@ -43,6 +46,7 @@ def _describe(setting: Setting, expert: Expert, native: NativeProcessor) -> dict
         for name in processor.get_attributes()
         if isinstance(described.get(name), dict)
     }
+    _check_classes(expert, [processor, *(getattr(processor, name) for name in parts)])
     placeholder = str(getattr(processor, native.token))
     prompt = setting.vocabulary.prompts.get(expert.modality)
     said = prompt is not None and placeholder in prompt.text
@@ -57,20 +61,32 @@ def _describe(setting: Setting, expert: Expert, native: NativeProcessor) -> dict
     }
 
 
-def _load(expert: Expert, native: NativeProcessor) -> "ProcessorMixin":
-    from transformers import AutoProcessor
+def _check_classes(expert: Expert, parts: list[object]) -> None:
+    """A family's processor is kept as JSON, which rebuilds classes of transformers and ours."""
+    for part in parts:
+        kind = type(part)
+        if kind.__module__.split(".")[0] not in ("transformers", "omnicompose"):
+            raise PlanError(
+                f"{expert.label}: {kind.__name__} is code that comes with the checkpoint; a "
+                "composite cannot carry it in a family's processor. Take the preprocessor files "
+                "of the checkpoint's conversion to transformers (on the hub often named with -hf)."
+            )
 
+
+def _load(setting: Setting, expert: Expert, native: NativeProcessor) -> "ProcessorMixin":
     from omnicompose.modeling.voxtral_processing import taking_sounds
 
     try:
-        processor = AutoProcessor.from_pretrained(
-            native.folder, local_files_only=True, trust_remote_code=False
+        processor = load_auto(
+            "AutoProcessor",
+            expert.label,
+            native.folder,
+            trust_remote_code=setting.recipe.trust_remote_code,
         )
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except UNREADABLE as error:
         raise PlanError(
             f"{expert.label}: no usable processor for {expert.modality} in {native.folder}: "
-            f"{reason} Put its processor and preprocessor files there."
+            f"{first_line(error)} Put its processor, preprocessor and tokenizer files there."
         ) from error
     if not hasattr(processor, native.token):
         raise PlanError(
@@ -78,7 +94,7 @@ def _load(expert: Expert, native: NativeProcessor) -> "ProcessorMixin":
             f"{native.token}. Expected the family's whole processor; add its "
             "preprocessor_config.json and processor_config.json."
         )
-    return taking_sounds(processor)
+    return taking_sounds(cast("ProcessorMixin", processor))
 
 
 def _named(tokenizer: "PreTrainedTokenizerBase") -> Mapping[str, str]:

@@ -29,6 +29,7 @@ class ComposeOptions:
         memory_bytes: hard limit of the engine's buffers.
         device: where the arithmetic runs.
         allow_pickle: as if the recipe said so.
+        trust_remote_code: as if the recipe said so.
         allow_nonfinite: as if the recipe said so.
     """
 
@@ -37,12 +38,14 @@ class ComposeOptions:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     device: str = "cpu"
     allow_pickle: bool = False
+    trust_remote_code: bool = False
     allow_nonfinite: bool = False
 
     def permit(self, recipe: Recipe) -> Recipe:
         """The recipe with what is allowed here allowed in it too; the manifest will say so."""
         allowed = {
             "allow_pickle": recipe.allow_pickle or self.allow_pickle,
+            "trust_remote_code": recipe.trust_remote_code or self.trust_remote_code,
             "allow_nonfinite": recipe.allow_nonfinite or self.allow_nonfinite,
         }
         return recipe.model_copy(update=allowed)

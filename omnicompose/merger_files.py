@@ -5,9 +5,10 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from omnicompose.errors import PlanError
+from omnicompose.experts.auto import UNREADABLE, first_line, load_auto
 from omnicompose.families import FAMILIES
 from omnicompose.plan.merge_plan import MergePlan
 from omnicompose.plan.merge_vocabulary import tokens_of
@@ -55,7 +56,8 @@ def _set_vocabulary(plan: MergePlan, union: TokenUnion, folder: Path) -> None:
     if lender is not plan.donor:
         _take_special_ids(lender, tokens, union, folder)
     if union.new or lender is not plan.donor:
-        _write_tokenizer(donor, tokens, union, folder)
+        trusted = plan.recipe.trust_remote_code
+        _write_tokenizer(donor, tokens, union, folder, trust_remote_code=trusted)
 
 
 def _lender(plan: MergePlan) -> Participant:
@@ -148,23 +150,34 @@ def _renumbered_ids(value: object, new_ids: Mapping[int, int]) -> object:
     return new_ids.get(value, value) if isinstance(value, int) else value
 
 
-def _write_tokenizer(donor: Path, lender: ModelTokens, union: TokenUnion, folder: Path) -> None:
+def _write_tokenizer(
+    donor: Path, lender: ModelTokens, union: TokenUnion, folder: Path, *, trust_remote_code: bool
+) -> None:
     """The donor's tokenizer with the new tokens and the lender's special ones.
 
     Raises:
         PlanError: the tokenizer numbers a token in another way than the plan.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(donor, local_files_only=True)
+    tokenizer = _read_tokenizer(donor, trust_remote_code=trust_remote_code)
     _add_tokens(tokenizer, union)
     if lender.folder != donor:
-        theirs = AutoTokenizer.from_pretrained(lender.folder, local_files_only=True)
+        theirs = _read_tokenizer(lender.folder, trust_remote_code=trust_remote_code)
         for name in SPECIAL_TOKENS:
             if (token := getattr(theirs, f"{name}_token")) is not None:
                 setattr(tokenizer, f"{name}_token", token)
         tokenizer.chat_template = theirs.chat_template
     tokenizer.save_pretrained(folder)
+
+
+def _read_tokenizer(folder: Path, *, trust_remote_code: bool) -> "PreTrainedTokenizerBase":
+    try:
+        found = load_auto("AutoTokenizer", str(folder), folder, trust_remote_code=trust_remote_code)
+    except UNREADABLE as error:
+        raise PlanError(
+            f"{folder}: transformers cannot read its tokenizer: {first_line(error)} Save it again "
+            "with save_pretrained."
+        ) from error
+    return cast("PreTrainedTokenizerBase", found)
 
 
 def _add_tokens(tokenizer: "PreTrainedTokenizerBase", union: TokenUnion) -> None:

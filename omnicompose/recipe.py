@@ -67,6 +67,8 @@ class _Common(Strict):
     """Of random methods."""
     allow_pickle: bool = False
     """Read `.bin` weights too, without running any code in them."""
+    trust_remote_code: bool = False
+    """Run the code that a checkpoint brings for its tokenizer or preprocessor; read it first."""
     allow_nonfinite: bool = False
     """Let NaN and infinite weights pass; otherwise they are an error."""
 

@@ -22,6 +22,7 @@ from omnicompose.commands.options import (
     Overwrite,
     RecipeFile,
     Resume,
+    TrustRemoteCode,
 )
 from omnicompose.commands.output import say, show, show_json
 from omnicompose.commands.progress import merge_progress
@@ -40,20 +41,30 @@ def quickstart(out: Out = Path("quickstart"), overwrite: Overwrite = False) -> N
     show(run_quickstart(out, say=say, overwrite=overwrite).render())
 
 
-def plan(recipe: RecipeFile, as_json: AsJson = False, allow_pickle: AllowPickle = False) -> None:
+def plan(
+    recipe: RecipeFile,
+    as_json: AsJson = False,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
     """Show what becomes of every tensor, before any is read."""
+    from omnicompose.experts.preflight import look_first
     from omnicompose.recipe import ComposeRecipe, read_recipe
 
-    asked = read_recipe(recipe)  # before the heavy imports: mistakes show at once
+    # Before the heavy imports, so that mistakes show at once.
+    asked = read_recipe(recipe)
+    if isinstance(asked, ComposeRecipe):
+        look_first(asked)
     from omnicompose.composer_build import ComposeOptions
     from omnicompose.plan import make_merge_plan, make_plan, render_plan
 
-    options = ComposeOptions(allow_pickle=allow_pickle)
+    options = ComposeOptions(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     if isinstance(asked, ComposeRecipe):
-        from omnicompose.assembly import check_loads, composite_config
+        from omnicompose.assembly import check_loads, composite_config, make_processor
 
         composite = make_plan(options.permit(asked))
         check_loads(composite_config(composite), composite)
+        make_processor(composite)
     decided = (
         composite if isinstance(asked, ComposeRecipe) else make_merge_plan(options.permit(asked))
     )
@@ -68,15 +79,18 @@ def compose(
     memory: Memory = DEFAULT_MEMORY,
     device: Device = "cpu",
     allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> None:
     """Build the composite that RECIPE describes."""
+    from omnicompose.experts.preflight import look_first
     from omnicompose.export import refuse_existing
     from omnicompose.recipe import read_compose_recipe
 
     # Before the heavy imports, so that mistakes show at once.
-    read_compose_recipe(recipe)
+    asked = read_compose_recipe(recipe)
     refuse_existing(out, overwrite=overwrite)
+    look_first(asked)
     from omnicompose.composer import ComposeOptions
     from omnicompose.composer import compose as build
 
@@ -86,6 +100,7 @@ def compose(
         memory_bytes=memory,
         device=device,
         allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
         allow_nonfinite=allow_nonfinite,
     )
     _build(build, recipe, out, options)
@@ -99,6 +114,7 @@ def merge(
     memory: Memory = DEFAULT_MEMORY,
     device: Device = "cpu",
     allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> None:
     """Merge the models that RECIPE names: one architecture, or any safetensors."""
@@ -117,6 +133,7 @@ def merge(
         memory_bytes=memory,
         device=device,
         allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
         allow_nonfinite=allow_nonfinite,
     )
     _build(build, recipe, out, options)

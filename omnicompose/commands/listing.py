@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from omnicompose.commands.options import AsJson
+from omnicompose.commands.options import AllowPickle, AsJson
 from omnicompose.commands.output import show, show_json, show_rows
 
 
@@ -20,12 +20,16 @@ def inspect(
         str, typer.Argument(metavar="SOURCE", help="A folder, zoo:NAME, hub id or base+adapter.")
     ],
     as_json: AsJson = False,
+    base: Annotated[
+        str | None, typer.Option(help="A language model: does the backbone descend from it?")
+    ] = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Show what a model or expert is made of, from its headers alone."""
     from omnicompose.commands.tables import inspection_view
-    from omnicompose.experts.inspection import inspect_source
+    from omnicompose.inspection import inspect_source
 
-    found = inspect_source(source).to_json()
+    found = inspect_source(source, base=base, allow_pickle=allow_pickle).to_json()
     show_json(found) if as_json else show(inspection_view(found))
 
 

@@ -33,6 +33,12 @@ DEFAULT_MEMORY = 2 * 1024**3
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read .bin weights too; no code in them is run.")
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that a checkpoint brings for tokenizer or processor."
+    ),
+]
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Let NaN and infinite weights pass.")
 ]

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import cast
 
+import torch
+from torch import nn
+
 from omnicompose.encoders.beats import Beats
 from omnicompose.encoders.clap_audio import ClapAudio
 from omnicompose.encoders.conformer import Conformer
@@ -38,7 +41,7 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 """Every encoder by the name that configurations use: of pictures, sounds, clips and clouds."""
 
-__all__ = ["ENCODERS", "Config", "Encoder", "make_encoder", "num_features"]
+__all__ = ["ENCODERS", "Config", "Encoder", "make_encoder", "media_dtype", "num_features"]
 
 
 def make_encoder(description: Mapping[str, object]) -> Encoder:
@@ -48,6 +51,13 @@ def make_encoder(description: Mapping[str, object]) -> Encoder:
         SourceError: an unknown type, or a config that the type does not know.
     """
     return _encoder_class(description).from_config(cast(Config, description["config"]))
+
+
+def media_dtype(encoder: nn.Module) -> torch.dtype:
+    """What an encoder's media must be given in: its weights' dtype, unless it says otherwise."""
+    weights = next(p.dtype for p in encoder.parameters() if p.is_floating_point())
+    own: torch.dtype = getattr(encoder, "media_dtype", weights)
+    return own
 
 
 def num_features(description: Mapping[str, object], media_shape: tuple[int, ...]) -> int:

@@ -49,7 +49,14 @@ class PointBertSettings:
 
 
 class PointBert(nn.Module):
-    """Clouds `[B, P, point size]` to features `[B, 1 + G, C]`: the class token, then the groups."""
+    """Clouds `[B, P, point size]` to features `[B, 1 + G, C]`: the class token, then the groups.
+
+    Attributes:
+        media_dtype: of the clouds, whatever the weights are: which points are near one another is
+            decided by coordinates that half precision would round.
+    """
+
+    media_dtype = torch.float32
 
     def __init__(self, settings: PointBertSettings) -> None:
         """Build the encoder with fresh weights."""
@@ -93,11 +100,12 @@ class PointBert(nn.Module):
         check_cloud(settings, tuple(media.shape[1:]))
         centres = farthest_points(media[..., :3], settings.num_groups, settings.first_point)
         groups = nearest_points(media, centres, settings.group_size)
-        tokens = self.reduce_dim(self.encoder(groups))
+        weights = self.reduce_dim.weight.dtype
+        tokens = self.reduce_dim(self.encoder(groups.to(weights)))
         num_clouds = len(media)
         tokens = torch.cat([self.cls_token.expand(num_clouds, -1, -1), tokens], dim=1)
         places = torch.cat(
-            [self.cls_pos.expand(num_clouds, -1, -1), self.pos_embed(centres)], dim=1
+            [self.cls_pos.expand(num_clouds, -1, -1), self.pos_embed(centres.to(weights))], dim=1
         )
         features: torch.Tensor = self.norm(self.blocks(tokens, places))
         return features

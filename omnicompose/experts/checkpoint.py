@@ -8,11 +8,12 @@ from omnicompose.errors import SourceError
 from omnicompose.experts.config import dig, dig_mapping, read_json, read_model_config
 from omnicompose.experts.expert import Backbone, Module, Origin, Weights
 from omnicompose.experts.native_module import native_module
+from omnicompose.experts.quantised_tensors import refuse_quantised_tensors
 from omnicompose.experts.refusals import (
     family_of,
     refuse_gguf,
+    refuse_modality,
     refuse_quantised,
-    refuse_quantised_tensors,
 )
 from omnicompose.families import Family, ModuleMap, PartKind, PartName
 from omnicompose.tensors.opening import open_weights
@@ -65,17 +66,30 @@ class Checkpoint:
         return renamed_weights(self, {name: part.name for name, part in inside.items()})
 
     def backbone(self) -> Backbone:
-        """The language model, dense."""
+        """The language model, dense.
+
+        Raises:
+            SourceError: the checkpoint lacks its tensors.
+        """
         weights = self.part("backbone")
+        self._refuse_lost("the language model", bool(weights.origins))
         return Backbone(weights=weights, factors={}, host=weights)
 
     def encoder(self, modality: str) -> Module:
-        """The encoder of a modality as our registry builds it, or the family's own model."""
-        self._check_modality(modality)
+        """The encoder of a modality as our registry builds it, or the family's own model.
+
+        Raises:
+            SourceError: the checkpoint lacks the modality, or tensors of it.
+        """
+        refuse_modality(self.label, self.family, modality)
         native = self.family.native
         if native is None:
             return self._module("encoder", self.family.encoders, modality)
-        return native_module(native, modality, self.config, self.part("encoder"))
+        weights = self.part("encoder")
+        for child in self.family.children(modality):
+            found = any(name.startswith(child) for name in weights.origins)
+            self._refuse_lost(f"its {child.removesuffix('.')}", found)
+        return native_module(native, modality, self.config, weights)
 
     def connector(self, modality: str) -> Module:
         """The connector of a modality as our registry builds it; a family's own is in its encoder.
@@ -83,34 +97,29 @@ class Checkpoint:
         Raises:
             SourceError: the checkpoint lacks the connector's tensors.
         """
-        self._check_modality(modality)
+        refuse_modality(self.label, self.family, modality)
         if self.family.native is None:
             return self._module("connector", self.family.connectors, modality)
         return Module(type="identity", config={}, weights=renamed_weights(self, {}))
 
-    def _check_modality(self, modality: str) -> None:
-        if modality not in self.family.modalities:
-            has = ", ".join(self.family.modalities) or "no modality at all"
-            raise SourceError(
-                f"{self.label}: {self.family.architecture} does not understand {modality}; it "
-                f"has {has}. Put it under the modality that it understands."
-            )
-
     def _module(self, kind: PartKind, maps: Mapping[str, ModuleMap], modality: str) -> Module:
         module = maps[modality]
         weights = self.part(kind, modality)
-        if not weights.origins:
-            raise SourceError(
-                f"{self.label}: no tensor of the {modality} {kind} in {self.folder}. Expected the "
-                "whole checkpoint; if a fine-tune saved only what it trained, name it as an "
-                "adapter: 'base+adapter'."
-            )
+        self._refuse_lost(f"the {modality} {kind}", bool(weights.origins))
         config = {key: dig(self.config, path) for key, path in module.options.items()}
         return Module(
             type=module.type,
             config={**config, **module.fixed},
             weights=weights,
         )
+
+    def _refuse_lost(self, part: str, found: bool) -> None:
+        if not found:
+            raise SourceError(
+                f"{self.label}: no tensor of {part} in {self.folder}. Expected the whole "
+                "checkpoint; if a fine-tune saved only what it trained, name it as an adapter: "
+                "'base+adapter'."
+            )
 
 
 def renamed_weights(checkpoint: Checkpoint, names: Mapping[str, str]) -> Weights:

@@ -98,13 +98,13 @@ class NativeProcessor:
         folder: where its configuration lies.
         token: attribute of the processor that holds the placeholder's text.
         ids: token ids of the expert that stand for embeddings.
-        packages: what it imports beyond our own dependencies, as pip knows it.
+        samples_frames: whether its clips are sampled though its video processor would not do so.
     """
 
     folder: Path
     token: str
     ids: tuple[int, ...]
-    packages: tuple[str, ...] = ()
+    samples_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from omnicompose.errors import SourceError
@@ -23,7 +24,7 @@ OTHER_FORMATS = (
 """The same weights again in formats that are not read, and what training leaves behind."""
 
 
-def hub_folder(source: Source, *, allow_pickle: bool) -> Path:
+def hub_folder(source: Source, *, allow_pickle: bool, weights: bool = True) -> Path:
     """The local folder of a hub repository, downloaded if it is not in the cache whole.
 
     The token is taken from the environment (HF_TOKEN) and from nowhere else. An interrupted
@@ -32,14 +33,16 @@ def hub_folder(source: Source, *, allow_pickle: bool) -> Path:
     Args:
         source: of kind `hub`.
         allow_pickle: take pickled weights too.
+        weights: whether weights are wanted; without them configurations make it whole.
 
     Raises:
         SourceError: it is not in the cache, and the hub does not give it.
     """
-    cached = _snapshot(source, allow_pickle=allow_pickle, offline=True)
-    if cached is not None and is_whole(cached):
+    patterns = [*TEXTS, *(WEIGHTS if weights else ()), *(PICKLED if allow_pickle else ())]
+    cached = _snapshot(source, patterns, offline=True)
+    if cached is not None and (is_whole(cached) if weights else any(cached.glob("*.json"))):
         return cached
-    fetched = _snapshot(source, allow_pickle=allow_pickle, offline=False)
+    fetched = _snapshot(source, patterns, offline=False)
     if fetched is None or not fetched.is_dir():
         raise SourceError(f"{source}: the repository has no such folder. Check its spelling.")
     return fetched
@@ -57,11 +60,10 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _snapshot(source: Source, *, allow_pickle: bool, offline: bool) -> Path | None:
+def _snapshot(source: Source, patterns: Sequence[str], *, offline: bool) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*WEIGHTS, *TEXTS, *(PICKLED if allow_pickle else ())]
     below = f"{source.subfolder}/" if source.subfolder else ""
     try:
         snapshot = snapshot_download(

@@ -1,4 +1,4 @@
-"""Do two backbones descend from one base? Compared by configuration and by sampled tensors."""
+"""Do two backbones descend from one base? Compared by sampled tensors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,49 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from omnicompose.experts.config import ConfigData
 from omnicompose.tensors.source import TensorSource, read_tensor
 
-COMPARED_FIELDS = (
-    "model_type",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "hidden_act",
-    "rms_norm_eps",
-    "rope_parameters",
-    "attention_bias",
-    "mlp_bias",
-    "sliding_window",
-    "tie_word_embeddings",
-)
-"""What must agree for the weights of two backbones to mean the same (specs/environment.md 3)."""
-
 SAMPLE_SIZE = 1024
-SAME_WEIGHTS = {
-    "qwen2_vl_text": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen2_5_omni_text": "qwen2",
-}
-"""Text models that are another's, weight by weight, but for how media are numbered."""
-MEDIA_POSITIONS = ("mrope_section", "type")
-"""Entries of `rope_parameters` that say nothing about text: with equal rows M-RoPE is RoPE."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldDifference:
-    """One field in which two configurations disagree."""
-
-    field: str
-    expected: object
-    found: object
-
-    def __str__(self) -> str:
-        """Both values in one phrase."""
-        return f"{self.field} is {self.found!r}, the base has {self.expected!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +31,6 @@ class Lineage:
     def identical(self) -> bool:
         """True when every sample agrees: the backbone is the base itself."""
         return self.num_tensors == self.num_identical
-
-
-def compare_configs(base: ConfigData, other: ConfigData) -> list[FieldDifference]:
-    """The fields of `COMPARED_FIELDS` in which two backbone configurations disagree."""
-    return [
-        FieldDifference(field=field, expected=base.get(field), found=other.get(field))
-        for field in COMPARED_FIELDS
-        if _comparable(field, base.get(field)) != _comparable(field, other.get(field))
-    ]
 
 
 def compare_weights(base: TensorSource, other: TensorSource, names: Sequence[str]) -> Lineage:
@@ -129,14 +80,3 @@ def _sample(source: TensorSource, name: str) -> torch.Tensor:
     size = source.infos()[name].num_elements
     start = max(0, (size - SAMPLE_SIZE) // 2)
     return read_tensor(source, name, start, min(size, start + SAMPLE_SIZE)).to(torch.float64)
-
-
-def _comparable(field: str, value: object) -> object:
-    """What has to agree; None, a missing key and False are one and the same here."""
-    if field == "model_type":
-        return SAME_WEIGHTS.get(str(value), value)
-    if field == "rope_parameters" and isinstance(value, Mapping):
-        kept = {key: one for key, one in value.items() if key not in MEDIA_POSITIONS}
-        named = str(kept.get("rope_type", "default"))
-        return kept | {"rope_type": named.replace("mrope", "default")}
-    return value or None

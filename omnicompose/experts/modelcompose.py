@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnicompose.errors import SourceError
-from omnicompose.experts.config import read_json
 from omnicompose.experts.expert import Base, Expert
 from omnicompose.experts.modelcompose_backbones import open_backbones
 from omnicompose.experts.modelcompose_connectors import open_connector
@@ -25,7 +24,6 @@ from omnicompose.experts.modelcompose_profile import CHAT_TEMPLATE
 from omnicompose.experts.resolve import resolve
 from omnicompose.recipe_values import Source
 
-MODEL_TYPE = "multimodal"
 THEIR_NAMES = {"image": "vision", "audio": "audio", "video": "video", "point": "point"}
 
 
@@ -44,12 +42,6 @@ class Request:
     label: str
     encoder: Source | None
     allow_pickle: bool
-
-
-def is_modelcompose(folder: Path) -> bool:
-    """Whether a folder says that it is one of ModelCompose's."""
-    path = folder / "config.json"
-    return path.is_file() and read_json(path).get("model_type") == MODEL_TYPE
 
 
 def open_modelcompose(request: Request, folder: Path, base: Base) -> Expert:

@@ -7,6 +7,11 @@ from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
 from omnicompose.experts.expert import Expert, Module, NativeProcessor, Weights
 from omnicompose.experts.low_rank import adapt, open_adapter, replaced
 from omnicompose.experts.native_module import PREFIX, media_ids
+from omnicompose.experts.refusals import (
+    refuse_missing_packages,
+    refuse_modality,
+    refuse_without_preprocessor,
+)
 from omnicompose.families import PartKind, PartName
 from omnicompose.tensors.adapter import LoraAdapter
 from omnicompose.tensors.selected import SelectedSource
@@ -19,6 +24,8 @@ def open_native(modality: str, label: str, folder: Path, *, allow_pickle: bool =
         SourceError: it cannot be opened, or lacks the modality.
     """
     checkpoint = open_checkpoint(label, folder, allow_pickle=allow_pickle)
+    refuse_modality(label, checkpoint.family, modality)
+    _check_processor(checkpoint, modality)
     backbone = checkpoint.backbone()
     native = checkpoint.family.native
     return Expert(
@@ -47,6 +54,8 @@ def open_adapted(
     Raises:
         SourceError: the adapter does not fit the checkpoint, or it lacks the modality.
     """
+    refuse_modality(label, host.family, modality)
+    _check_processor(host, modality)
     adapter, inventory = open_adapter(folder, label, allow_pickle=allow_pickle)
     names = host.family.locate([*adapter.deltas, *adapter.replacements])
     backbone = adapt(host.part("backbone"), _inside(adapter, names, "backbone"))
@@ -70,6 +79,11 @@ def open_adapted(
     )
 
 
+def _check_processor(checkpoint: Checkpoint, modality: str) -> None:
+    refuse_missing_packages(checkpoint.label, checkpoint.family)
+    refuse_without_preprocessor(checkpoint.label, modality, checkpoint.folder)
+
+
 def _processor(checkpoint: Checkpoint, modality: str) -> NativeProcessor | None:
     native = checkpoint.family.native
     if native is None:
@@ -78,7 +92,7 @@ def _processor(checkpoint: Checkpoint, modality: str) -> NativeProcessor | None:
         folder=checkpoint.folder,
         token=native.media[modality].token,
         ids=media_ids(native, modality, checkpoint.config),
-        packages=native.packages,
+        samples_frames=native.media[modality].samples_frames,
     )
 
 

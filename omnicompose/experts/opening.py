@@ -5,15 +5,19 @@ from pathlib import Path
 from omnicompose.errors import SourceError
 from omnicompose.experts.checkpoint import Checkpoint, open_checkpoint
 from omnicompose.experts.expert import Base, Expert
-from omnicompose.experts.modelcompose import Request, is_modelcompose, open_modelcompose
+from omnicompose.experts.kinds import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    EXPERT_FILE,
+    is_modelcompose,
+)
+from omnicompose.experts.modelcompose import Request, open_modelcompose
 from omnicompose.experts.native import open_adapted, open_native
-from omnicompose.experts.own_format import EXPERT_FILE, open_own
+from omnicompose.experts.own_format import open_own
+from omnicompose.experts.refusals import refuse_as_base
 from omnicompose.experts.resolve import resolve, resolve_text
 from omnicompose.recipe_values import Source
-from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_FILE
 from omnicompose.tensors.adapter_config import read_lora_settings
-
-CONFIG_FILE = "config.json"
 
 
 def open_base(source: Source, *, allow_pickle: bool = False) -> Base:
@@ -24,11 +28,7 @@ def open_base(source: Source, *, allow_pickle: bool = False) -> Base:
     """
     folder = resolve(source, allow_pickle=allow_pickle)
     checkpoint = open_checkpoint(source.text, folder, allow_pickle=allow_pickle)
-    if checkpoint.family.text_config:
-        raise SourceError(
-            f"{source}: {checkpoint.family.architecture} is a multimodal model; the base must be "
-            "the plain language model that the experts were trained from."
-        )
+    refuse_as_base(source.text, checkpoint.family)
     return Base(
         label=source.text,
         folder=folder,

@@ -1,10 +1,13 @@
 """Our own expert folder: an encoder, a connector and one or two LoRAs on a plain language model.
 
 `expert.json` says what it is; `adapter/` (or `text/` and `modality/` for decoupled experts) are
-plain PEFT folders; `connector.safetensors` holds the connector and, where the expert has them, the
-`prefix` and `suffix` embeddings. The encoder is named by a source, or lies in `encoder/`.
+plain PEFT folders, `backbone/` a whole language model, and an expert whose language model did not
+learn has none of them; `connector.safetensors` holds the connector and, where the expert has them,
+the `prefix` and `suffix` embeddings. The encoder is named by a source, or lies in `encoder/`.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,16 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from omnicompose.errors import SourceError
 from omnicompose.experts.checkpoint import open_checkpoint
-from omnicompose.experts.config import dig_mapping, read_json
+from omnicompose.experts.config import read_json
+from omnicompose.experts.encoder_checkpoints import EncoderCheckpoint, open_encoder_checkpoint
 from omnicompose.experts.expert import Backbone, Base, Expert, Module, Origin, Weights
+from omnicompose.experts.kinds import EXPERT_FILE
 from omnicompose.experts.lineage import compare_weights
 from omnicompose.experts.low_rank import adapt, open_adapter
+from omnicompose.experts.refusals import refuse_without_preprocessor
 from omnicompose.experts.resolve import resolve_text
 from omnicompose.tensors.adapter import LoraAdapter
 from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.selected import SelectedSource
 
-EXPERT_FILE = "expert.json"
+__all__ = ["EXPERT_FILE", "ExpertFile", "ModuleFile", "open_own", "read_expert_file"]
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
 AFFIXES = ("prefix", "suffix")
 
 
@@ -45,7 +53,7 @@ class ExpertFile(BaseModel):
     format_version: Literal[1]
     modality: Literal["image", "audio", "video", "point"]
     base: str
-    strategy: Literal["single", "decoupled"]
+    strategy: Literal["single", "decoupled", "full", "frozen"]
     encoder: ModuleFile
     connector: ModuleFile
     num_prefix_tokens: int = Field(default=0, ge=0)
@@ -75,7 +83,7 @@ def open_own(
         SourceError: expert.json is malformed, the modality is another one, a part is missing, or
             it was trained on another base.
     """
-    file = _read_expert_file(folder, label)
+    file = read_expert_file(folder, label)
     if file.modality != modality:
         raise SourceError(
             f"{label}: this expert understands {file.modality}, the recipe lists it as {modality}. "
@@ -84,26 +92,58 @@ def open_own(
     if not allow_different_base:
         _check_base(file.base, label, folder, base)
     text, own, adapters = _open_backbones(file, label, folder, base, allow_pickle=allow_pickle)
-    encoder, preprocessor, encoder_folders, encoder_inventory = _open_encoder(
-        file, label, folder, allow_pickle=allow_pickle
-    )
+    name, place, encoder = _open_encoder(file, label, folder, allow_pickle=allow_pickle)
     connector, affixes, connector_inventory = _open_connector(file, label, folder)
     return Expert(
         modality=modality,
         label=label,
-        folders={label: folder, **encoder_folders},
+        folders={label: folder, name: place},
         text_config=base.config,
         text=text,
         own=own,
-        encoder=encoder,
+        encoder=encoder.module,
         connector=connector,
         affixes=affixes,
-        preprocessor=folder if (folder / "preprocessor_config.json").is_file() else preprocessor,
-        inventory=adapters | encoder_inventory | connector_inventory,
+        preprocessor=_preprocessing(file, label, folder, encoder),
+        inventory=adapters | encoder.inventory | connector_inventory,
     )
 
 
-def _read_expert_file(folder: Path, label: str) -> ExpertFile:
+def _preprocessing(
+    file: ExpertFile, label: str, folder: Path, encoder: EncoderCheckpoint
+) -> Path | Mapping[str, object]:
+    """What its media need: as its own folder says, else as its encoder's."""
+    own_file = (folder / PREPROCESSOR_FILE).is_file()
+    place = folder if own_file else encoder.preprocessor
+    if isinstance(place, Path) and file.modality == "point":
+        return _point_options(label, place)
+    if isinstance(place, Path):
+        refuse_without_preprocessor(label, file.modality, place)
+    return place
+
+
+def _point_options(label: str, folder: Path) -> dict[str, object]:
+    """How clouds are prepared: as they are, or moved into the unit sphere where the file says so.
+
+    Raises:
+        SourceError: the file says something else.
+    """
+    path = folder / PREPROCESSOR_FILE
+    found = read_json(path) if path.is_file() else {}
+    if found.keys() - {"normalize"} or not isinstance(found.get("normalize", False), bool):
+        raise SourceError(
+            f'{label}: {path}: found {found!r}, expected nothing or {{"normalize": true}}, which '
+            "moves a point cloud into the unit sphere. Correct the file."
+        )
+    return found
+
+
+def read_expert_file(folder: Path, label: str) -> ExpertFile:
+    """`expert.json` of a folder.
+
+    Raises:
+        SourceError: it is malformed.
+    """
     try:
         return ExpertFile.model_validate(read_json(folder / EXPERT_FILE))
     except ValidationError as error:
@@ -142,6 +182,13 @@ def _open_backbones(
     def opened(part: str) -> tuple[LoraAdapter, frozenset[Origin]]:
         return open_adapter(folder / part, f"{label}/{part}", allow_pickle=allow_pickle)
 
+    if file.strategy == "frozen":  # only encoder and connector learned
+        backbone = Backbone(weights=base.weights, factors={}, host=base.weights)
+        return backbone, backbone, frozenset()
+    if file.strategy == "full":
+        whole = open_checkpoint(f"{label}/backbone", folder / "backbone", allow_pickle=allow_pickle)
+        backbone = whole.backbone()
+        return backbone, backbone, whole.inventory
     if file.strategy == "single":
         adapter, inventory = opened("adapter")
         backbone = adapt(base.weights, adapter)
@@ -153,37 +200,30 @@ def _open_backbones(
 
 def _open_encoder(
     file: ExpertFile, label: str, folder: Path, *, allow_pickle: bool
-) -> tuple[Module, Path, dict[str, Path], frozenset[Origin]]:
+) -> tuple[str, Path, EncoderCheckpoint]:
+    """The encoder with what it is called and where it lies; its type must be the expert's."""
     if file.encoder.source is None:
         name, place = f"{label}/encoder", folder / "encoder"
     else:
         source, place = resolve_text(file.encoder.source, folder, allow_pickle=allow_pickle)
         name = source.text
-    config = read_json(place / "config.json")
-    if "encoder_type" in config:
-        module, inventory = _open_encoder_folder(file, name, place, config)
-    else:
+    found = open_encoder_checkpoint(name, place, allow_pickle=allow_pickle)
+    if found is None:
         # The encoder inside a multimodal checkpoint, such as LLaVA's vision tower.
         checkpoint = open_checkpoint(name, place, allow_pickle=allow_pickle)
-        module, inventory = checkpoint.encoder(file.modality), checkpoint.inventory
-    if module.type != file.encoder.type:
+        found = EncoderCheckpoint(
+            module=checkpoint.encoder(file.modality),
+            preprocessor=place,
+            inventory=checkpoint.inventory,
+        )
+    if found.module.type != file.encoder.type:
         raise SourceError(
             f"{label}: expert.json names an encoder of type {file.encoder.type!r}, {name} holds "
-            f"{module.type!r}. Mend one of them."
+            f"{found.module.type!r}. Mend one of them."
         )
-    return module, place, {name: place}, inventory
-
-
-def _open_encoder_folder(
-    file: ExpertFile, name: str, place: Path, config: dict[str, object]
-) -> tuple[Module, frozenset[Origin]]:
-    weights = _all_weights(name, place)
-    return (
-        Module(
-            type=str(config["encoder_type"]), config=dig_mapping(config, "config"), weights=weights
-        ),
-        frozenset(origin for origins in weights.origins.values() for origin in origins),
-    )
+    # What the expert says of the encoder beyond its own folder: the layer that is read.
+    config = {**found.module.config, **file.encoder.config}
+    return name, place, replace(found, module=replace(found.module, config=config))
 
 
 def _open_connector(

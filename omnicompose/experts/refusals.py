@@ -1,17 +1,17 @@
-"""What cannot be opened, refused by name before anything heavy happens."""
+"""What cannot be opened, refused by name before anything heavy is imported or read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 from omnicompose.errors import SourceError
 from omnicompose.families import FAMILIES, ORIGINALS, REFUSED, Family
-from omnicompose.tensors.source import TensorInfo
 
-QUANTISED_NAMES = ("qweight", "qzeros", "weight_scale", "weight_packed", "weight.absmax")
-"""Last parts of tensor names that GPTQ, AWQ, FP8, compressed-tensors and bitsandbytes write."""
-QUANTISED_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
+PREPROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 WHOLE_WEIGHTS = (
     "Merging needs weights in float32, bfloat16 or float16: take the checkpoint that it was "
     "quantised from, or load it with transformers, call dequantize() and save it"
@@ -25,19 +25,24 @@ def family_of(label: str, config: Mapping[str, object]) -> Family:
         SourceError: it names none, or one that we do not know or cannot compose.
     """
     architectures = config.get("architectures")
-    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    if not isinstance(architectures, list) or not architectures:
+        raise SourceError(
+            f"{label}: config.json names no architectures, so nobody knows what its tensors are. "
+            'Expected such as {"architectures": ["Qwen2ForCausalLM"]}. Restore the file.'
+        )
+    name = str(architectures[0])
     if name in FAMILIES:
-        return FAMILIES[str(name)]
+        return FAMILIES[name]
     if name in REFUSED:
         raise SourceError(
-            f"{label}: {name} cannot be composed: {REFUSED[str(name)]}. Take another expert; "
+            f"{label}: {name} cannot be composed: {REFUSED[name]}. Take another expert; "
             "`omnicompose families` lists those that compose."
         )
     if name in ORIGINALS or "auto_map" in config:
-        instead = ORIGINALS.get(str(name), "a class of transformers")
+        instead = ORIGINALS.get(name, "a class of transformers")
         raise SourceError(
-            f"{label}: {name} comes with code of its own, which is never run. Take the "
-            f"checkpoint's conversion to {instead} (on the hub often named with -hf)."
+            f"{label}: {name} is a model whose code comes with the checkpoint, which is never "
+            f"run. Take the checkpoint's conversion to {instead} (on the hub often named with -hf)."
         )
     raise SourceError(
         f"{label}: architecture {name!r} is not one that can be composed yet. "
@@ -46,8 +51,35 @@ def family_of(label: str, config: Mapping[str, object]) -> Family:
     )
 
 
+def refuse_as_base(label: str, family: Family) -> None:
+    """Refuse a base that is no plain language model.
+
+    Raises:
+        SourceError: it is none.
+    """
+    if family.text_config:
+        raise SourceError(
+            f"{label}: {family.architecture} is a multimodal model; the base must be the plain "
+            "language model that the experts were trained from."
+        )
+
+
+def refuse_modality(label: str, family: Family, modality: str) -> None:
+    """Refuse an expert under a modality that its family does not understand.
+
+    Raises:
+        SourceError: it does not.
+    """
+    if modality not in family.modalities:
+        has = ", ".join(family.modalities) or "no modality at all"
+        raise SourceError(
+            f"{label}: {family.architecture} does not understand {modality}; it has {has}. Put it "
+            "under the modality that it understands."
+        )
+
+
 def refuse_quantised(label: str, config: Mapping[str, object]) -> None:
-    """Refuse a configuration that says its weights are quantised.
+    """Refuse a configuration that says its weights, or a part's, are quantised.
 
     Raises:
         SourceError: it does.
@@ -56,28 +88,48 @@ def refuse_quantised(label: str, config: Mapping[str, object]) -> None:
     if isinstance(found, Mapping):
         method = found.get("quant_method") or "an unnamed method"
         raise SourceError(f"{label}: its weights are quantised ({method}). {WHOLE_WEIGHTS}.")
+    for part in config.values():
+        if isinstance(part, Mapping):
+            refuse_quantised(label, part)
 
 
-def refuse_quantised_tensors(label: str, infos: Iterable[TensorInfo]) -> None:
-    """Refuse tensors that are quantised though no configuration says so.
-
-    Raises:
-        SourceError: there is one.
-    """
-    for info in infos:
-        if info.name.endswith(QUANTISED_NAMES) or info.dtype in QUANTISED_DTYPES:
-            dtype = str(info.dtype).removeprefix("torch.")
-            raise SourceError(
-                f"{label}: tensor {info.name!r} ({dtype}) is quantised. {WHOLE_WEIGHTS}."
-            )
-
-
-def refuse_gguf(label: str, folder: Path) -> None:
-    """Refuse a folder whose only weights are GGUF.
+def refuse_gguf(label: str, place: Path) -> None:
+    """Refuse a GGUF file, or a folder whose only weights are GGUF.
 
     Raises:
         SourceError: it is one.
     """
-    files = sorted(path.name for path in folder.glob("*.gguf"))
-    if files and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise SourceError(f"{label}: {files[0]} holds quantised weights (GGUF). {WHOLE_WEIGHTS}.")
+    files = [place] if place.suffix == ".gguf" else sorted(place.glob("*.gguf"))
+    others = any(any(place.glob(pattern)) for pattern in ("*.safetensors", "*.bin"))
+    if files and not others:
+        raise SourceError(
+            f"{label}: {files[0].name} holds quantised weights (GGUF). {WHOLE_WEIGHTS}."
+        )
+
+
+def refuse_missing_packages(label: str, family: Family) -> None:
+    """Refuse an expert whose processor imports what is not installed.
+
+    Raises:
+        SourceError: there is such a package.
+    """
+    packages = family.native.packages if family.native else ()
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise SourceError(
+            f"{label}: its processor needs {', '.join(missing)}, which is not installed. "
+            f"Run `pip install {' '.join(missing)}`."
+        )
+
+
+def refuse_without_preprocessor(label: str, modality: str, folder: Path) -> None:
+    """Refuse an expert that lacks what its media need, before any work and not after the merge.
+
+    Raises:
+        SourceError: the folder holds none of its files.
+    """
+    if not any((folder / name).is_file() for name in PREPROCESSOR_FILES):
+        raise SourceError(
+            f"{label}: no usable preprocessor configuration for {modality} in {folder}: found none "
+            f"of {', '.join(PREPROCESSOR_FILES)}. Put its preprocessor_config.json there."
+        )

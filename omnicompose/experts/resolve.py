@@ -4,15 +4,17 @@ from pathlib import Path
 
 from omnicompose.errors import SourceError
 from omnicompose.experts.hub import hub_folder
+from omnicompose.experts.refusals import refuse_gguf
 from omnicompose.recipe_values import Source, parse_source
 
 
-def resolve(source: Source, *, allow_pickle: bool = False) -> Path:
+def resolve(source: Source, *, allow_pickle: bool = False, weights: bool = True) -> Path:
     """The folder of a source, its adapter left aside; hub files come from the cache if there.
 
     Args:
         source: as the recipe names it.
         allow_pickle: fetch pickled weights from the hub too.
+        weights: fetch weights from the hub at all; configurations are enough for a first look.
 
     Raises:
         SourceError: no such zoo model, hub repository or folder.
@@ -22,20 +24,24 @@ def resolve(source: Source, *, allow_pickle: bool = False) -> Path:
 
         return zoo_path(source.location)
     if source.kind == "hub":
-        return hub_folder(source, allow_pickle=allow_pickle)
+        return hub_folder(source, allow_pickle=allow_pickle, weights=weights)
     path = Path(source.location)
+    refuse_gguf(source.text, path)
     if not path.is_dir():
         raise SourceError(f"{source}: {path} is not a folder. Name the folder of the model.")
     return path
 
 
-def resolve_text(text: str, folder: Path, *, allow_pickle: bool = False) -> tuple[Source, Path]:
+def resolve_text(
+    text: str, folder: Path, *, allow_pickle: bool = False, weights: bool = True
+) -> tuple[Source, Path]:
     """A source named inside another model's files, such as an adapter's base.
 
     Args:
         text: a path, `zoo:NAME` or hub id.
         folder: whose file names it; relative paths start there.
         allow_pickle: fetch pickled weights from the hub too.
+        weights: fetch weights from the hub at all.
 
     Raises:
         SourceError: the text is no source, or it leads nowhere.
@@ -44,4 +50,4 @@ def resolve_text(text: str, folder: Path, *, allow_pickle: bool = False) -> tupl
         source = parse_source(text, folder)
     except ValueError as error:
         raise SourceError(f"{folder}: {error}") from error
-    return source, resolve(source, allow_pickle=allow_pickle)
+    return source, resolve(source, allow_pickle=allow_pickle, weights=weights)

@@ -149,7 +149,16 @@ VISION_FAMILIES = (
     _native(
         "SmolVLM",
         (in_memory("vision_model.", "connector.", language_model="text_model"),),
-        {"image": IMAGE},
+        {
+            "image": IMAGE,
+            # Frames are written as pictures, each behind its time.
+            "video": NativeMedia(
+                token="video_token",
+                ids=("image_token_id",),
+                input_name="pixel_values",
+                samples_frames=True,
+            ),
+        },
         structure=("<fake_token_around_image>", "<global-img>", "<row_*_col_*>"),
         language_model="text_model",
         packages=("num2words",),

@@ -96,12 +96,15 @@ class NativeMedia:
         ids: attributes of the family's configuration with the token ids that stand for embeddings.
         input_name: the main input of the family's model for this modality.
         unused: children of the base model that this modality does not need.
+        samples_frames: whether the family's chat code chooses frames though its video processor,
+            called by itself, does not.
     """
 
     token: str
     ids: tuple[str, ...]
     input_name: str
     unused: tuple[str, ...] = ()
+    samples_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,12 @@ class Family:
     def modalities(self) -> tuple[str, ...]:
         """What it understands beside text."""
         return tuple(self.native.media if self.native else self.encoders)
+
+    def children(self, modality: str) -> tuple[str, ...]:
+        """What of a family that runs as it is a modality needs, by the first words of its names."""
+        unused = self.native.media[modality].unused if self.native else ()
+        found = {rule.to for rule in self.layouts[0] if rule.part == "encoder"}
+        return tuple(sorted(child for child in found if child.removesuffix(".") not in unused))
 
     def locate(self, names: list[str]) -> dict[str, PartName]:
         """Every tensor name with its part, by the first layout that explains them all.

@@ -1,6 +1,6 @@
 """The composite without its head: encoders, connectors and one language model with its streams."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -12,7 +12,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from omnicompose.connectors import make_connector
-from omnicompose.encoders import make_encoder
+from omnicompose.encoders import make_encoder, media_dtype
 from omnicompose.errors import ModelInputError
 from omnicompose.modalities import MODALITIES
 from omnicompose.modeling.configuration_omnicompose import OmniComposeConfig
@@ -115,10 +115,10 @@ class OmniComposeModel(OmniComposePreTrainedModel):
         owner = described["config"]["with"] if described["type"] == SHARED else modality
         encoder = getattr(self, f"{owner}_encoder")
         if isinstance(encoder, NativeEncoder):
-            found = [encoder(cast(Mapping[str, torch.Tensor], medium)) for medium in media]
+            found = encoder(cast(Sequence[Mapping[str, torch.Tensor]], media))
             return [(self._with_edges(modality, embedding), places) for embedding, places in found]
         connector = getattr(self, f"{modality}_connector")
-        dtype = next(p.dtype for p in encoder.parameters() if p.is_floating_point())
+        dtype = media_dtype(encoder)
         tensors = cast(Tensors, media)
         embeddings = [
             self._with_edges(modality, one)

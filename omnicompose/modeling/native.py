@@ -7,7 +7,7 @@ the language model would have seen: the embeddings of a prompt that holds one me
 positions where the family gives positions of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -103,24 +103,52 @@ class NativeEncoder(nn.Module):
         """Build the module with fresh weights from its JSON configuration."""
         return cls(read_settings(NativeSettings, config, "encoder 'native'"))
 
-    def forward(self, medium: Medium) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings `[T, D]` of one medium in reading order, and their places `[4, T]`.
+    def forward(self, media: Sequence[Medium]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Embeddings `[T, D]` of each medium in reading order, and their places `[4, T]`.
+
+        Media whose tensors agree in shape go through the family together, as a batch of prompts.
 
         Args:
-            medium: tensors as the family's processor makes them, for a prompt of this one medium.
+            media: tensors as the family's processor makes them, each for a prompt of one medium.
         """
+        places: dict[object, list[int]] = {}
+        for place, medium in enumerate(media):
+            places.setdefault(_shapes(medium), []).append(place)
+        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for same in places.values():
+            found |= zip(same, self._together([media[place] for place in same]), strict=True)
+        return [found[place] for place in range(len(media))]
+
+    def _together(self, media: Sequence[Medium]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """As `forward`, of media that agree in shape."""
         reference = next(p for p in self.parameters() if p.is_floating_point())
-        inputs = {name: _like(tensor, reference) for name, tensor in medium.items()}
+        inputs = {
+            name: _like(torch.cat([medium[name] for medium in media]), reference)
+            for name in media[0]
+        }
         outputs = self.family(**inputs, use_cache=False)
-        input_ids = inputs["input_ids"][0]
-        is_media = torch.isin(input_ids, torch.tensor(self.ids, device=input_ids.device))
+        ids = torch.tensor(self.ids, device=reference.device)
         positions = getattr(outputs, "past_key_values", None)
-        return outputs.last_hidden_state[0][is_media], places_of(is_media, positions)
+        rows = zip(outputs.last_hidden_state, torch.isin(inputs["input_ids"], ids), strict=True)
+        return [
+            (states[is_media], places_of(is_media, _of_row(positions, row)))
+            for row, (states, is_media) in enumerate(rows)
+        ]
 
 
 def _ids(config: PreTrainedConfig, name: str) -> list[int]:
     value = getattr(config, name)
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _shapes(medium: Medium) -> object:
+    """What has to agree for media to be one batch."""
+    return tuple((name, tensor.shape, tensor.dtype) for name, tensor in sorted(medium.items()))
+
+
+def _of_row(positions: torch.Tensor | None, row: int) -> torch.Tensor | None:
+    """Positions `[..., 1, L]` of one prompt of a batch `[..., B, L]`."""
+    return None if positions is None else positions[..., row : row + 1, :]
 
 
 def _like(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -41,8 +41,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
     Every medium is preprocessed by itself, so a batch holds exactly what its samples hold alone.
     Options given flat go to the tokenizer (text is padded on the left by default), except
     `sampling_rate` (of sounds given as arrays) and `num_frames`, `fps`, `do_sample_frames`;
-    `images_kwargs`, `videos_kwargs`, `audio_kwargs` and `text_kwargs` reach each part, and
-    `points_kwargs` (`normalize`: into the unit sphere) point clouds.
+    `images_kwargs` and the like reach each part (`points_kwargs`: `normalize`, to the unit sphere).
     """
 
     get_attributes = SubProcessors()
@@ -133,6 +132,7 @@ class OmniComposeProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
         entry, native = self._entry(name), self._native_preprocessor(name)
         if native is not None:
             return prepare_native(native, entry, media, options)
+        options = {**cast(Options, entry.get("options", {})), **options}
         return prepare(entry, lambda: self._preprocessors().tensors(name, media, options), name)
 
     def _native_preprocessor(self, name: str) -> NativePreprocessor | None:

@@ -19,7 +19,7 @@ from transformers import (
 from omnicompose.composer import ComposeOptions, compose
 from omnicompose.connectors import make_connector
 from omnicompose.encoders import make_encoder
-from omnicompose.errors import ExportError, PlanError
+from omnicompose.errors import ExportError, PlanError, SourceError
 from omnicompose.export import verify
 
 TEXT_ROWS = 275
@@ -143,7 +143,7 @@ def test_a_missing_preprocessor_leaves_no_finished_folder(tiny: Path, tmp_path: 
     shutil.copytree(tiny / "audio", expert)
     (expert / "preprocessor_config.json").unlink()
     text = f"experts: {{audio: {{source: {expert}}}}}\n"
-    with pytest.raises(PlanError, match="no usable preprocessor configuration for audio"):
+    with pytest.raises(SourceError, match="no usable preprocessor configuration for audio"):
         build(tiny, tmp_path / "out", text)
     assert not (tmp_path / "out").exists()
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from omnicompose.encoders import ENCODERS, make_encoder, num_features
+from omnicompose.encoders import ENCODERS, make_encoder, media_dtype, num_features
 from omnicompose.errors import MediaError, SourceError
 
 VISION = {
@@ -183,3 +183,22 @@ def test_frames_are_averaged_window_by_window() -> None:
         first, second, third = single(clip).chunk(3, dim=1)
         expected = torch.cat([(first + second) / 2, third], dim=1)
         torch.testing.assert_close(pairs(clip), expected)
+
+
+def test_half_precision_groups_the_same_points() -> None:
+    """Coordinates that bfloat16 would round into one another decide who is near whom."""
+    torch.manual_seed(0)
+    encoder = make_encoder({"type": "point_bert", "config": POINTS})
+    assert isinstance(encoder, torch.nn.Module)
+    cloud = torch.rand(1, 64, 6) * 0.05 + 1.0
+    groups: list[torch.Tensor] = []
+    encoder.encoder.register_forward_hook(lambda _, inputs, __: groups.append(inputs[0].float()))
+    exact = encoder.eval()(cloud)
+    assert media_dtype(encoder.to(torch.bfloat16)) == torch.float32
+    rough = encoder(cloud)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(groups[0], groups[1], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(rough.float(), exact, atol=0.1, rtol=0.1)
+    whisper = make_encoder({"type": "whisper", "config": {"audio_config": AUDIO}})
+    assert isinstance(whisper, torch.nn.Module)
+    assert media_dtype(whisper.to(torch.bfloat16)) == torch.bfloat16

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from omnicompose.cli import app
 from omnicompose.errors import SourceError
-from omnicompose.experts.inspection import inspect_source
+from omnicompose.inspection import inspect_source
 
 
 def write(folder: Path, name: str, config: dict[str, object], **tensors: tuple[int, ...]) -> Path:
@@ -78,10 +78,13 @@ def test_an_adapter_on_a_base(checkpoint: Path, adapter: Path) -> None:
 
 def test_an_expert_of_our_own_format(tmp_path: Path, adapter: Path) -> None:
     facts: dict[str, object] = {"modality": "audio", "base": "zoo:base", "strategy": "single"}
+    missing = "encoder: Field required."
     folder = write(tmp_path / "expert", "expert.json", facts, linear__weight=(2, 2))
     (adapter).rename(folder / "adapter")
     found = inspect_source(str(folder))
-    assert (found.kind, dict(found.facts)) == ("expert", facts)
+    assert found.kind == "expert"
+    assert found.facts.items() >= facts.items()
+    assert missing.split()[0] in str(found.facts["composes"])
     assert [(part.name, part.num_tensors) for part in found.parts] == [
         ("connector", 1),
         ("adapter/", 1),
@@ -104,3 +107,66 @@ def test_the_command(checkpoint: Path, adapter: Path) -> None:
     assert done.exit_code == 0
     assert "image encoder" in done.stdout
     assert "q_proj" in done.stdout
+
+
+def test_tokens_of_the_zoos_experts() -> None:
+    facts = {name: inspect_source(f"zoo:{name}").facts for name in ("image-standard", "llava")}
+    assert facts["image-standard"]["tokens_per_item"] == facts["llava"]["tokens_per_item"]
+    assert facts["llava"]["tokens_per_item"] == {"image: picture of 448 x 448": 16}
+    for modality, item in (("audio", "sound of 10 s"), ("video", "clip of 8 frames, 448 x 448")):
+        found = inspect_source(f"zoo:{modality}-standard").facts["tokens_per_item"]
+        assert isinstance(found, dict)
+        assert found[f"{modality}: {item}"] > 1
+
+
+def test_lineage_against_a_base() -> None:
+    own = inspect_source("zoo:llava", base="zoo:base").facts["lineage"]
+    assert isinstance(own, dict)
+    assert own["cosine"] == "1.000000"
+    with pytest.raises(SourceError, match="the base must be the plain language model"):
+        inspect_source("zoo:llava", base="zoo:llava")
+
+
+def test_what_does_not_compose_says_why(tmp_path: Path) -> None:
+    config: dict[str, object] = {"architectures": ["MllamaForConditionalGeneration"]}
+    found = inspect_source(str(write(tmp_path / "x", "config.json", config, a__b=(1,))))
+    assert "cross-attention" in str(found.facts["composes"])
+    config = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "awq"}}
+    found = inspect_source(str(write(tmp_path / "y", "config.json", config, a__b=(1,))))
+    assert "quantised (awq)" in str(found.facts["composes"])
+
+
+def test_what_a_model_card_says_of_its_base(tmp_path: Path) -> None:
+    config: dict[str, object] = {"architectures": ["Other"]}
+    folder = write(tmp_path / "x", "config.json", config, a__b=(1,))
+    (folder / "README.md").write_text("---\nbase_model: owner/base\n---\n# A model\n")
+    assert inspect_source(str(folder)).facts["base_model_of_its_card"] == "owner/base"
+    (folder / "README.md").write_text("# A model\n")
+    assert "base_model_of_its_card" not in inspect_source(str(folder)).facts
+
+
+def test_a_folder_of_modelcompose() -> None:
+    folder = Path(__file__).parents[1] / "goldens" / "e2e" / "experts" / "multimodal-audio-damc"
+    found = inspect_source(str(folder), allow_pickle=True)
+    assert found.kind == "modelcompose"
+    assert found.facts["modalities"] == "audio"
+    assert found.facts["connector"] == {"audio": "qformer_4N_2L"}
+    fates = {part.name: part.fate for part in found.parts}
+    assert fates == {
+        "adapter audio": "merged",
+        "adapter default": "merged",
+        "connector": "copied",
+        "prefix and suffix": "copied",
+    }
+
+
+def test_pickled_weights_are_looked_into_only_where_allowed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "multimodal", "mm_point_encoder": "x"}')
+    torch.save(
+        {"model.modal_projectors.point.0.weight": torch.zeros(2)}, tmp_path / "mm_projector.bin"
+    )
+    found = inspect_source(str(tmp_path))
+    assert found.parts == ()
+    assert "mm_projector.bin (pickled" in str(found.facts["not looked into"])
+    (part,) = inspect_source(str(tmp_path), allow_pickle=True).parts
+    assert (part.name, part.num_parameters) == ("connector", 2)

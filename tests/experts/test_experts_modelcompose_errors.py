@@ -9,7 +9,7 @@ from modelcompose_goldens import ENCODERS, FOLDER, write_base
 from safetensors.torch import load_file, save_file
 
 from omnicompose.errors import SourceError
-from omnicompose.experts import open_base, open_expert
+from omnicompose.experts.opening import open_base, open_expert
 from omnicompose.recipe_values import parse_source
 from omnicompose.tensors.joined import JoinedSource
 from omnicompose.tensors.memory import MemorySource

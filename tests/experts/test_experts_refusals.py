@@ -70,7 +70,7 @@ def test_code_that_comes_with_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"never run\. Take the checkpoint's conversion to Int"):
         open_checkpoint("x", tmp_path)
     write(tmp_path, config | {"architectures": ["NovelModel"]})
-    with pytest.raises(SourceError, match="code of its own, which is never run"):
+    with pytest.raises(SourceError, match="code comes with the checkpoint, which is never run"):
         open_checkpoint("x", tmp_path)
 
 

@@ -54,6 +54,12 @@ def ask_voxtral(
     return {**processor.tokenizer(written, return_tensors="pt"), "input_features": features}
 
 
+def as_llama(mistral: hf.PreTrainedConfig) -> dict[str, object]:
+    """Mistral's language model as Voxtral's class has it: Llama's, weight by weight."""
+    kept = {name: value for name, value in mistral.to_dict().items() if name != "sliding_window"}
+    return kept | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+
+
 HEARING = (
     Family(
         name="Qwen2Audio",
@@ -99,6 +105,23 @@ HEARING = (
             | {"model_type": "voxtral_encoder", "intermediate_size": 64}
             | {"max_source_positions": 1500},
             text_config=text.to_dict(),
+            audio_token_id=ids("[AUDIO]"),
+            tie_word_embeddings=False,
+        ),
+        processor=lambda tokenizer: hf.VoxtralProcessor(whisper(), tokenizer),
+        prompts={"audio": "[AUDIO]"},
+        ask=ask_voxtral,
+    ),
+    Family(
+        name="VoxtralSmall",
+        kind="Voxtral",
+        language="mistral",
+        tokens=("[AUDIO]", "[BEGIN_AUDIO]"),
+        config=lambda ids, text: hf.VoxtralConfig(
+            audio_config=AUDIO_ENCODER
+            | {"model_type": "voxtral_encoder", "intermediate_size": 64}
+            | {"max_source_positions": 1500},
+            text_config=as_llama(text),
             audio_token_id=ids("[AUDIO]"),
             tie_word_embeddings=False,
         ),

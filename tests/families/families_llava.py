@@ -26,7 +26,31 @@ def _next_pictures() -> hf.LlavaNextImageProcessor:
     )
 
 
+def _pictures() -> hf.CLIPImageProcessor:
+    return hf.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE)
+
+
 LLAVAS = (
+    Family(
+        name="Llava",
+        language="llama",
+        tokens=("<image>",),
+        config=lambda ids, text: hf.LlavaConfig(
+            vision_config=CLIP,
+            text_config=text,
+            image_token_id=ids("<image>"),
+            image_seq_length=4,
+            tie_word_embeddings=False,
+        ),
+        processor=lambda tokenizer: hf.LlavaProcessor(
+            _pictures(),
+            tokenizer,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+        ),
+        prompts={"image": "<image>"},
+    ),
     Family(
         name="LlavaNext",
         language="llama",
@@ -89,7 +113,23 @@ LLAVAS = (
             vision_feature_layers=[-1, -2],
         ),
         processor=lambda tokenizer: hf.LlavaProcessor(
-            hf.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=SIDE),
+            _pictures(),
+            tokenizer,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+        ),
+        prompts={"image": "<image>"},
+    ),
+    Family(
+        name="GraniteVision",
+        kind="LlavaNext",
+        language="granite",
+        tokens=("<image>",),
+        language_changes={"logits_scaling": 8.0, "embedding_multiplier": 12.0},
+        config=_llava_next("LlavaNextConfig"),
+        processor=lambda tokenizer: hf.LlavaNextProcessor(
+            _next_pictures(),
             tokenizer,
             patch_size=8,
             vision_feature_select_strategy="default",

@@ -153,7 +153,7 @@ SEEING = (
             ),
             image_seq_len=4,
         ),
-        prompts={"image": "<image>"},
+        prompts={"image": "<image>", "video": "<video>"},
     ),
     Family(
         name="Mistral3",

@@ -48,6 +48,8 @@ def language_config(kind: str, num_rows: int = NUM_ROWS, **changes: object) -> h
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
+    if kind == "mistral":  # As Mistral Small, which Voxtral Small's Llama shares weights with.
+        settings["sliding_window"] = None
     return classes[kind](**(settings | changes))
 
 
@@ -88,7 +90,7 @@ class Family:
     """How a tiny expert of one family is made.
 
     Attributes:
-        name: the class name's front, as in the package's entries.
+        name: of the fixture; the class name's front, as in the package's entries, if `kind` is not.
         language: kind of its language model.
         tokens: what its tokenizer has beyond the shared one.
         named: tokens that its processor asks the tokenizer for by name.
@@ -96,6 +98,7 @@ class Family:
         processor: its processor from the tokenizer.
         prompts: modality to what stands for one medium in a prompt.
         ask: its inputs for a prompt with a medium, where its processor has no call for that.
+        kind: the class name's front, where one class has several fixtures.
     """
 
     name: str
@@ -107,10 +110,15 @@ class Family:
     named: dict[str, str] = field(default_factory=dict)
     language_changes: dict[str, object] = field(default_factory=dict)
     ask: Callable[[ProcessorMixin, str, np.ndarray], dict[str, torch.Tensor]] | None = None
+    kind: str | None = None
+
+    @property
+    def front(self) -> str:
+        return self.kind or self.name
 
     @property
     def architecture(self) -> str:
-        return f"{self.name}ForConditionalGeneration"
+        return f"{self.front}ForConditionalGeneration"
 
 
 def write_base(folder: Path, kind: str, seed: int = 0, **changes: object) -> Path:

@@ -8,7 +8,7 @@ from families_all import Shelf
 from typer.testing import CliRunner
 
 from omnicompose.cli import app
-from omnicompose.experts.inspection import inspect_source
+from omnicompose.inspection import inspect_source
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -55,3 +55,20 @@ def test_the_table_and_the_json(shelf: Shelf) -> None:
     assert "sound of 10 s" in table.stdout
     found = json.loads(CliRunner().invoke(app, ["inspect", source, "--json"]).stdout)
     assert {part["fate"] for part in found["parts"]} == {"merged", "copied"}
+
+
+def test_a_sound_that_another_library_writes(shelf: Shelf) -> None:
+    found = inspect_source(str(shelf.expert("Voxtral")))
+    # Whole chunks of 30 s, 12.5 embeddings a second.
+    assert found.facts["tokens_per_item"] == {"audio: sound of 10 s": 375}
+
+
+def test_a_family_that_is_rebuilt(shelf: Shelf) -> None:
+    found = inspect_source(str(shelf.expert("Llava")), base=str(shelf.folder / "base-llama"))
+    assert found.facts["tokens_per_item"] == {"image: picture of 448 x 448": 4}
+    lineage = found.facts["lineage"]
+    assert isinstance(lineage, dict)
+    assert 0.9 < float(lineage["cosine"]) < 1
+    shelf.expert("InternVL")
+    other = inspect_source(str(shelf.expert("Llava")), base=str(shelf.folder / "base-qwen2"))
+    assert "model_type is 'llama'" in str(other.facts["lineage"])

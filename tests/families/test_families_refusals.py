@@ -8,7 +8,7 @@ import torch
 from families_all import Shelf, load_composite, medium
 from safetensors.torch import load_file, save_file
 
-from omnicompose.errors import ModelInputError, PlanError
+from omnicompose.errors import ModelInputError, PlanError, SourceError
 from omnicompose.plan import make_plan
 from omnicompose.recipe import read_compose_recipe
 
@@ -73,7 +73,7 @@ def test_a_missing_processor_is_found_before_any_work(
     bare = tmp_path / "image"
     shutil.copytree(image, bare)
     (bare / "processor_config.json").unlink()
-    with pytest.raises(PlanError, match=r"no usable preprocessor configuration for image in .*/im"):
+    with pytest.raises(SourceError, match=r"no usable preprocessor configuration for image in .*/"):
         plan(tmp_path, base, bare, audio)
 
 
@@ -85,8 +85,8 @@ def test_a_processor_without_its_package_is_found_before_any_work(
     recipe.write_text(
         f"base: {shelf.folder / 'base-llama'}\nexperts:\n  image: {{source: {image}}}\n"
     )
-    monkeypatch.setattr("omnicompose.plan.checks.find_spec", lambda package: None)
-    with pytest.raises(PlanError, match=r"needs num2words, .* Run `pip install num2words`\."):
+    monkeypatch.setattr("omnicompose.experts.refusals.find_spec", lambda package: None)
+    with pytest.raises(SourceError, match=r"needs num2words, .* Run `pip install num2words`\."):
         make_plan(read_compose_recipe(recipe))
 
 

@@ -17,6 +17,11 @@ PAIRS = [
     {"video": "Qwen2VL", "audio": "AudioFlamingo3"},
     {"image": "Qwen2_5OmniThinker", "video": "InternVL"},
     {"image": "SmolVLM", "audio": "Voxtral"},
+    {"image": "Llava", "video": "SmolVLM"},
+    {"image": "VipLlava", "video": "LlavaNextVideo"},
+    {"image": "Ovis2", "audio": "AudioFlamingo3"},
+    {"image": "GraniteVision", "audio": "GraniteSpeech"},
+    {"image": "Mistral3", "audio": "VoxtralSmall"},
 ]
 KEYS = {"image": "images", "video": "videos", "audio": "audio"}
 
