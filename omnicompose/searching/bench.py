@@ -146,7 +146,7 @@ def open_bench(
     merges = {job.key: job for job in plan.jobs if isinstance(job, Merge)}
     stack = ExitStack()
     stack.enter_context(subject.holding(("",)))
-    _tie(subject)
+    tie(subject)
     parameters = dict(subject.model.named_parameters())
     moved = [
         _moved(merges[name], name, parameters[path], density)
@@ -158,7 +158,7 @@ def open_bench(
     return Bench(subject, moved, [model.label for model in recipe.models]), stack
 
 
-def _tie(subject: Subject) -> None:
+def tie(subject: Subject) -> None:
     """Tied parameters are one again: they were given their weights one by one."""
     for name, source in cast(Mapping[str, str], subject.model.all_tied_weights_keys).items():
         path, _, leaf = name.rpartition(".")

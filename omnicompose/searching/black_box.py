@@ -24,8 +24,9 @@ from omnicompose.merging.survey import survey_model
 from omnicompose.merging.workspace import MemoryBudget, Workspace
 from omnicompose.plan.merge_plan import make_merge_plan
 from omnicompose.recipe import MergeRecipe
+from omnicompose.searching.bench import tie
 from omnicompose.searching.fitness import named
-from omnicompose.searching.ground import Ground, reply_loss
+from omnicompose.searching.ground import LIKELIHOOD, Ground, reply_loss
 from omnicompose.searching.strategies import Bayes, Cma, Space, Strategy, run, uniform
 from omnicompose.searching.trail import Point, Trail
 from omnicompose.statistics.encoding import Example
@@ -157,11 +158,12 @@ class Judging:
         """
         self._ground, self._subject = ground, ground.subject
         word = ground.word("fitness")
-        self._judge = None if word == "likelihood" else named(word)
+        self._judge = None if word == LIKELIHOOD else named(word)
         self._examples: Sequence[Sequence[Example]] = ()
         if self._judge is None:
             self._examples = ground.examples(with_replies=True)
         opened.enter_context(ground.subject.holding(("",)))
+        tie(ground.subject)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -170,9 +172,7 @@ class Judging:
 
     def value(self, recipe: MergeRecipe, plain: Mapping[str, object]) -> float:
         """Merge a candidate and judge it."""
-        merge_into(
-            recipe, self._subject.names, dict(self.model.named_parameters(remove_duplicate=False))
-        )
+        merge_into(recipe, self._subject.names, dict(self.model.named_parameters()))
         if self._judge is not None:
             return self._judge(plain, self.model)
         with torch.no_grad():

@@ -15,6 +15,8 @@ from omnicompose.statistics.prompts import PromptFile, read_prompts
 from omnicompose.statistics.subject import Subject, open_subject
 
 Say = Callable[[str], None]
+LIKELIHOOD = "likelihood"
+"""The fitness that looks at data; every other judges by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def open_ground(
             "names none. Add `base:`."
         )
     lacking = [model.label for model in recipe.models if model.data is None]
-    if lacking:
+    if lacking and parameters.get("fitness", LIKELIHOOD) == LIKELIHOOD:
         raise CalibrationError(
             f"method {recipe.method!r} searches on data, and {', '.join(lacking)} "
             "give none. Name a file of JSON lines under `data:` of every model."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from omnicompose.errors import TuningError
+from omnicompose.errors import OmniComposeError, TuningError
 from omnicompose.searching.trail import Point, Trail, Tried
 
 Fitness = Callable[[Point], float]
@@ -159,7 +159,9 @@ def _value(fitness: Fitness, trail: Trail, number: int, point: Point) -> float:
     started = time.perf_counter()
     try:
         value = float(fitness(point))
-    except (ArithmeticError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except OmniComposeError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
         raise TuningError(
             f"candidate {number + 1} at {list(point)}: its fitness failed "
             f"({type(error).__name__}: {error}). The {number} candidates before it are kept; mend "

@@ -206,7 +206,7 @@ def _head_sums(run: _Run) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]
     if kind == "gram" and tied:
         return {}, {}
     found, grams = {}, Grams()
-    with subject.holding((subject.path_of(subject.decoder.norm), path), but=blocks):  # type: ignore[arg-type]
+    with subject.holding((subject.path_of(subject.decoder.norm), path), but=(blocks,)):  # type: ignore[arg-type]
         layers = linear_layers(subject, path.removesuffix("."))
         for number in range(len(run.examples)):
             state = run.place.read(last, number)

@@ -80,8 +80,9 @@ def surroundings_of(
         examples: what to run.
         states: gets the first block's input of every example; None: not wanted.
     """
-    blocks = subject.path_of(subject.blocks)
-    with subject.holding(("",), but=blocks):
+    head = subject.model.get_output_embeddings()
+    behind = (subject.path_of(subject.blocks), subject.path_of(head))
+    with subject.holding(("",), but=behind):
         found = []
         for number, example in enumerate(examples):
             first, surroundings = _before_blocks(subject, example)

@@ -59,17 +59,17 @@ class Subject:
         return next(names) + "."
 
     @contextmanager
-    def holding(self, prefixes: Sequence[str], but: str = "\0") -> Iterator[None]:
+    def holding(self, prefixes: Sequence[str], but: Sequence[str] = ()) -> Iterator[None]:
         """Give the parameters under some prefixes their weights, fp32, and take them back.
 
         Args:
             prefixes: of parameters' names.
-            but: parameters under this prefix stay without.
+            but: parameters under these stay without.
         """
         held = [
             name
             for name in self.weights
-            if name.startswith(tuple(prefixes)) and not name.startswith(but)
+            if name.startswith(tuple(prefixes)) and not name.startswith(tuple(but))
         ]
         for name in held:
             ref = self.weights[name]

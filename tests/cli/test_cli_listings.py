@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from omnicompose.cli import app
 from omnicompose.families import FAMILIES, REFUSED
 from omnicompose.merging.registry import METHODS
+from omnicompose.merging.searched import SEARCHED
 from omnicompose.recipe import recipe_schema
 
 
@@ -23,7 +24,7 @@ def test_schema_is_json() -> None:
 
 def test_methods_lists_every_method() -> None:
     rows = json.loads(output("methods", "--json"))
-    assert [row["name"] for row in rows] == list(METHODS)
+    assert [row["name"] for row in rows] == [*METHODS, *SEARCHED]
     assert all(row["formula"] and row["paper"] and row["needs"] for row in rows)
     table = output("methods")
     assert "linear" in table

@@ -242,3 +242,18 @@ def test_es_coefficients() -> None:
     # Experts in another order, kinds with them.
     turned = block_coefficients(shifts.flip(0).flip(1), 1.0, 0.5)
     torch.testing.assert_close(turned.flip(0), found)
+
+
+def far_from_half(candidate: Mapping[str, object], model: torch.nn.Module) -> float:
+    """A fitness of the user's own: it wants weights of a half, and gets the merged model."""
+    assert sum(p.numel() for p in model.parameters()) > 1000
+    weights = candidate["weights"]
+    assert isinstance(weights, dict)
+    return sum((row[0] - 0.5) ** 2 for row in weights.values())
+
+
+def test_a_function_of_ones_own_needs_no_data(models: Path, tmp_path: Path) -> None:
+    given = {"evaluations": 30, "fitness": "test_searching_methods:far_from_half"}
+    recipe = read_merge_recipe(write(models, "cma_es", given, data=False))
+    found = searched(recipe, tmp_path, lambda _line: None)
+    assert [m.weight for m in found.models] == pytest.approx([0.5, 0.5], abs=0.1)
