@@ -18,7 +18,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -108,10 +108,10 @@ def copy_sharing_weights(plain: LlamaForCausalLM) -> LlamaForCausalLM:
     return model.eval()
 
 
-def make_types(device: str) -> torch.Tensor:
+def make_types(device: str, tokens: Mapping[str, int] = TOKENS) -> torch.Tensor:
     """Token types `[1, L]`: text around and between the media."""
     parts = [torch.zeros(NUM_TEXT_TOKENS // 4, dtype=torch.long)]
-    for name, count in TOKENS.items():
+    for name, count in tokens.items():
         parts += [torch.full((count,), TYPE_IDS[name]), parts[0]]
     return torch.cat(parts)[None].to(device)
 
@@ -143,14 +143,13 @@ class Timing:
 def time_interleaved(actions: Sequence[Callable[[], object]], repeats: int) -> list[Timing]:
     """Time all actions once per round, so that other load on the machine hits all alike."""
     seconds: list[list[float]] = [[] for _ in actions]
-    for round_number in range(repeats + 1):
-        for place, action in enumerate(actions):
+    for _ in range(repeats):
+        for action, found in zip(actions, seconds, strict=True):
             start = time.perf_counter()
             action()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if round_number:  # The first round warms up.
-                seconds[place].append(time.perf_counter() - start)
+            found.append(time.perf_counter() - start)
     return [
         Timing(
             seconds=statistics.median(times),
@@ -188,20 +187,25 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     routed = [make_contender(form, plain, form) for form in ("factored", "dense")]
     contenders = [make_contender("plain", plain, None), *routed]
     contenders += [make_all_branches(contender, plain) for contender in routed]
-    types = make_types(options.device)
-    length = types.shape[1]
-    embeds = torch.randn(1, length, config.hidden_size, device=options.device, dtype=plain.dtype)
-    routing = make_routing(types)
-    prefills = time_interleaved(
-        [lambda c=c: prefill(c, embeds, routing) for c in contenders], options.repeats
+    caches: dict[str, DynamicCache] = {}
+
+    def fill(contender: Contender, types: torch.Tensor) -> None:
+        shape = (*types.shape, config.hidden_size)
+        embeds = torch.randn(shape, device=options.device, dtype=plain.dtype)
+        caches[contender.name] = prefill(contender, embeds, make_routing(types))
+
+    few, all_tokens = (
+        make_types(options.device, dict.fromkeys(TOKENS, 8)),
+        make_types(options.device),
     )
-    caches = [prefill(c, embeds, routing) for c in contenders]
+    for contender in contenders:
+        fill(contender, few)
+        decode(contender, caches[contender.name])
+    prefills = time_interleaved(
+        [lambda c=c: fill(c, all_tokens) for c in contenders], options.repeats
+    )
     decodes = time_interleaved(
-        [
-            lambda c=c, cache=cache: decode(c, cache)
-            for c, cache in zip(contenders, caches, strict=True)
-        ],
-        options.repeats * 3,
+        [lambda c=c: decode(c, caches[c.name]) for c in contenders], options.repeats * 4
     )
     return report(contenders, prefills, decodes, config)
 
