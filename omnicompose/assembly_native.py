@@ -38,7 +38,8 @@ def native_descriptions(setting: Setting) -> dict[str, dict[str, object]]:
 def _describe(setting: Setting, expert: Expert, native: NativeProcessor) -> dict[str, object]:
     processor = _load(setting, expert, native)
     if native.samples_frames:
-        processor.video_processor.do_sample_frames = True
+        clips = processor.video_processor
+        clips.do_sample_frames = clips.fps is not None
     described: dict[str, object] = processor.to_dict()
     # The class that was loaded, not the one that was saved: backends resize differently.
     parts = {

@@ -33,6 +33,16 @@ def _named(inside: str, others: str = "") -> tuple[Renaming, ...]:
     return (*left_out, Renaming(rf"(?:{inside})?(.+)", r"tower.\1"))
 
 
+def _layers(prefix: str, layers: str, inside: Mapping[str, str]) -> tuple[Renaming, ...]:
+    """The modules of each layer on disk under the names that they have in memory."""
+    return tuple(
+        Renaming(
+            rf"(?:{prefix})?encoder\.layer\.(\d+)\.{old}\.(.+)", rf"tower.{layers}.\1.{new}.\2"
+        )
+        for old, new in inside.items()
+    )
+
+
 def _seeing(type_: str, names: tuple[Renaming, ...], config: str = "") -> Published:
     return Published(type=type_, option="vision_config", config=config, names=names)
 
@@ -42,17 +52,39 @@ def _hearing(type_: str, names: tuple[Renaming, ...], config: str = "") -> Publi
 
 
 SIGLIP = (Renaming(r"logit_bias", ""), *CLIP)
-DINO = _named(r"dinov2\.", "classifier")
+ATTENTION = {
+    r"attention\.attention\.query": "attention.q_proj",
+    r"attention\.attention\.key": "attention.k_proj",
+    r"attention\.attention\.value": "attention.v_proj",
+    r"attention\.output\.dense": "attention.o_proj",
+}
+"""Of a layer on disk, and in memory since transformers calls all attention alike."""
+DINO = (
+    *_layers(r"dinov2\.", "encoder.layer", ATTENTION),
+    *_named(r"dinov2\.", "classifier"),
+)
 WHISPER = (
     Renaming(r"(?:model\.)?decoder\..*|proj_out\..*", ""),
     Renaming(r"(?:model\.)?encoder\.(.+)", r"tower.\1"),
 )
-AST = _named(r"audio_spectrogram_transformer\.", "classifier")
+AST_LAYER = ATTENTION | {
+    r"intermediate\.dense": "mlp.fc1",
+    r"output\.dense": "mlp.fc2",
+    "layernorm_before": "layernorm_before",
+    "layernorm_after": "layernorm_after",
+}
+AST_PREFIX = r"audio_spectrogram_transformer\."
+AST = (*_layers(AST_PREFIX, "layers", AST_LAYER), *_named(AST_PREFIX, "classifier"))
 CLAP = (
     Renaming(r"(?:text_model|text_projection|audio_projection|logit_scale_[at])\b.*", ""),
     *_named(r"audio_model\."),
 )
-VIDEOMAE = _named(r"videomae\.", "classifier|fc_norm|decoder|encoder_to_decoder|mask_token")
+VIDEOMAE = (
+    Renaming(r"(?:classifier|fc_norm|decoder|encoder_to_decoder|mask_token)\b.*", ""),
+    Renaming(r"(?:videomae\.)?(.+)\.q_bias", r"tower.\1.query.bias"),
+    Renaming(r"(?:videomae\.)?(.+)\.v_bias", r"tower.\1.value.bias"),
+    *_named(r"videomae\."),
+)
 VJEPA = (
     Renaming(r"(?:vjepa2\.)?predictor\..*|pooler\..*|classifier\..*", ""),
     Renaming(r"(?:vjepa2\.)?encoder\.(.+)", r"tower.\1"),

@@ -149,7 +149,7 @@ SEEING = (
             ),
             tokenizer,
             hf.SmolVLMVideoProcessor(
-                size={"longest_edge": 32}, max_image_size={"longest_edge": 16}
+                size={"longest_edge": 32}, max_image_size={"longest_edge": 16}, fps=1, num_frames=8
             ),
             image_seq_len=4,
         ),

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from omnicompose.errors import SourceError
 from omnicompose.experts.checkpoint import open_checkpoint
 from omnicompose.families import FAMILIES as ENTRIES
+from omnicompose.tensors.source import read_tensor
 
 WITH_VISION_MODEL = ("LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "VideoLlava")
 
@@ -123,3 +124,24 @@ def test_the_old_flat_configuration_of_qwen2_vl(shelf: Shelf, tmp_path: Path) ->
     opened = open_checkpoint("x", out)
     assert opened.text_config["hidden_size"] == text["hidden_size"]
     assert torch.tensor(opened.text_config["rope_parameters"]["mrope_section"]).sum() == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_shards_in_half_precision(shelf: Shelf, tmp_path: Path, dtype: torch.dtype) -> None:
+    folder = shelf.expert("InternVL")
+    model = load_original(shelf, "InternVL").model.to(dtype)
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert parts(tmp_path) == parts(folder)
+    opened = open_checkpoint("x", tmp_path)
+    weights, name = opened.part("backbone").source, "model.layers.1.mlp.up_proj.weight"
+    info = weights.infos()[name]
+    assert info.dtype == dtype
+    inner = model.model.language_model.layers[1].mlp.up_proj.weight
+    found = read_tensor(weights, name, 0, info.num_elements).view(info.shape)
+    assert torch.equal(found, inner)
+    shards[0].unlink()
+    with pytest.raises(SourceError, match=r"is missing\. Download the checkpoint again"):
+        open_checkpoint("x", tmp_path)
