@@ -33,6 +33,11 @@ ORIGINALS: dict[str, str] = {
 Q_FORMER_MODELS = "its Q-Former feeds OPT or T5, language models that are not mapped here"
 CODEBOOK = "it reads or writes pictures as tokens of a codebook, which its head has to know"
 
+COMPOSED = (
+    "it is a composite already; compose the experts that it was made from, which its manifest.json "
+    "names"
+)
+
 REFUSED: dict[str, str] = {
     "MllamaForConditionalGeneration": CROSS_ATTENTION,
     "Qwen3VLForConditionalGeneration": DEEPSTACK,
@@ -51,5 +56,6 @@ REFUSED: dict[str, str] = {
     "InstructBlipForConditionalGeneration": Q_FORMER_MODELS,
     "Emu3ForConditionalGeneration": CODEBOOK,
     "JanusForConditionalGeneration": CODEBOOK,
+    "OmniComposeForConditionalGeneration": COMPOSED,
 }
 """Class name to why."""

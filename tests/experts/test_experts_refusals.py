@@ -55,6 +55,7 @@ def test_gguf(tmp_path: Path) -> None:
         ("Qwen3OmniMoeThinkerForConditionalGeneration", "mixture of experts"),
         ("Gemma3ForConditionalGeneration", "both directions inside an image block"),
         ("VoxtralRealtimeForConditionalGeneration", "words it is writing"),
+        ("OmniComposeForConditionalGeneration", "a composite already"),
     ],
 )
 def test_architectures_that_do_not_compose(tmp_path: Path, architecture: str, reason: str) -> None:
