@@ -230,9 +230,12 @@ def _finish(options: "EvaluationOptions", baseline: Path | None, as_json: bool) 
 
 def _show_results(results: "Results", as_json: bool) -> None:
     from omnicompose.commands.tables import results_table
+    from omnicompose.evaluation.wording import partial
 
     found = results.model_dump(mode="json")
     show_json(found) if as_json else show(results_table(found))
+    if results.run is not None and results.run.is_partial and not as_json:
+        say(partial(results.run))
 
 
 def _list_tasks(as_json: bool) -> None:

@@ -66,6 +66,7 @@ def results_table(results: Row) -> Table:
             "score": row["score"],
             "n": row["n"],
             "accuracy": _accuracy(_mapping(row["accuracy"])),
+            "unparsed": row["unparsed"],
             "errors": row["errors"],
         }
         for task, result in _mapping(results["tasks"]).items()

@@ -40,9 +40,10 @@ def load_composite(model_dir: Path, device: str, dtype: str) -> Composite:
             processor = AutoProcessor.from_pretrained(model_dir)
             model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
     except (OSError, ValueError, SafetensorError) as err:
+        said = " ".join(str(err).split())
         raise EvaluationError(
-            f"{model_dir}: the composite cannot be loaded: {err}. `omnicompose verify {model_dir}` "
-            "says which file is not as it was written; compose it again."
+            f"{model_dir}: the composite cannot be loaded: {said}. `omnicompose verify "
+            f"{model_dir}` says which file is not as it was written; compose it again."
         ) from err
     ids = {name: entry["token_id"] for name, entry in model.config.modalities.items()}
     used = str(model.dtype).removeprefix("torch.")

@@ -126,7 +126,7 @@ def _other_scores(task: TaskResult, row: Row) -> list[str]:
 def power_line(comparison: Comparison) -> str:
     """What this comparison could have seen."""
     if comparison.detectable is None:
-        return "too few clusters to say what could have been seen"
+        return "too little differs to say what could have been seen"
     return f"could have seen {percent(comparison.detectable)} points or more"
 
 

@@ -194,7 +194,9 @@ def test_a_baseline_is_compared_at_once(fake_model: FakeAnswerer, tmp_path: Path
     found = json.loads(call(*words, "--json"))
     (row,) = found["baseline"]
     assert (row["against"], row["n"]) == (str(tmp_path / "a"), 20)
-    assert "points" in call(*words)
+    said = call(*words)
+    assert "points" in said
+    assert "partial: at most 20 questions per set of modalities" in said
 
 
 @pytest.mark.parametrize("flag", [["--fresh"], ["--num-workers", "2"]])

@@ -20,7 +20,7 @@ from omnicompose.evaluation.statistics import Estimate, coalitions
 
 
 def knows_more_with_more(prompt: Prompt) -> str:
-    known = noise(prompt.text) < (0.3, 0.5, 0.95)[len(prompt.media)]
+    known = noise(prompt.text) < (0.3, 0.5, 0.95, 0.97)[len(prompt.media)]
     return prompt.text.split("right=")[1][0] if known else random_letter(prompt)
 
 

@@ -191,3 +191,9 @@ def test_missing_subsets_are_named() -> None:
 def test_every_question_has_one_cluster() -> None:
     with pytest.raises(EvaluationError, match="2 scores but 1 clusters"):
         clustered_stderr([0, 1], ["a"])
+
+
+def test_where_nothing_differs_nothing_can_be_said_of_what_could_have_been_seen() -> None:
+    same = compare_paired([1.0, 0.0, 1.0], [1.0, 0.0, 1.0], names(3))
+    assert (same.p_value, same.detectable) == (1.0, None)
+    assert compare_paired([1.0, 0.0, 1.0], [0.0, 0.0, 1.0], names(3)).detectable is not None

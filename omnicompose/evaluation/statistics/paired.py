@@ -33,7 +33,8 @@ class Comparison:
         test: `mcnemar` (every question its own cluster, right or wrong) or `sign-flip` (clusters
             or grades, 10,000 draws).
         p_holm: `p_value` corrected for all comparisons of its table; None until it is in one.
-        detectable: the smallest difference that this many questions show with 80 % power.
+        detectable: the smallest difference that this many questions show with 80 % power; None
+            with one cluster, or where no question is answered differently.
     """
 
     difference: Estimate
@@ -124,8 +125,11 @@ def compare_paired(
 
 
 def _detectable(differences: Floats, difference: Estimate) -> float | None:
-    """`detectable_difference` with as many questions as the clusters leave independent."""
-    if difference.stderr is None:
+    """`detectable_difference` with as many questions as the clusters leave independent.
+
+    Without any question that the two answer differently there is nothing to judge by.
+    """
+    if difference.stderr is None or not np.any(differences):
         return None
     n = len(differences)
     independent = float(differences.var(ddof=1)) / n
