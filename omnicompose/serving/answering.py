@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-from omnicompose.errors import ModelInputError, RequestError
+from omnicompose.errors import MediaError, ModelInputError, RequestError
 from omnicompose.media import check_media
 from omnicompose.replier import Replier
 from omnicompose.serving.chat import ChatRequest, Upload
@@ -167,13 +167,22 @@ def _written(
             if isinstance(part, Upload):
                 path = folder / str(len(media))
                 path.write_bytes(part.data)
-                check_media(path, part.modality, options.extent)
+                _check(path, part.modality, options)
                 media.append((part.modality, path))
                 content.append({"type": part.modality, "path": str(path)})
             else:
                 content.append({"type": "text", "text": part})
         chat.append({"role": message.role, "content": content})
     return chat, media
+
+
+def _check(path: Path, modality: str, options: ServingOptions) -> None:
+    """Refuse a medium in words that name its place in the request, not a folder of ours."""
+    try:
+        check_media(path, modality, options.extent)
+    except MediaError as error:
+        number = int(path.name) + 1
+        raise MediaError(str(error).replace(str(path), f"medium {number}")) from error
 
 
 def _encode(replier: Replier, chat: Chat) -> BatchFeature:

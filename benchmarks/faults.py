@@ -1,0 +1,139 @@
+"""The fault campaign: what accidents cost. Nothing may be lost, nothing wrong may look finished.
+
+    python benchmarks/faults.py [--kills 200] [--malformed 300] [--seed 0]
+
+Kills at random points over compose, merge, evaluate and train; malformed inputs; a full disk, a
+read-only one, too small a budget of memory, a clock that jumps, two processes on one folder. After
+each accident the same command goes on (`--resume`) and must give the bytes of an undisturbed run.
+Last line: JSON with `tried`, `lost`, `wrong_success` (and `faults`: errors without clear words).
+Exits with 1 unless the last three are 0.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from faults_malformed import malformed_inputs
+from faults_process import Kill, run, scratch, timed
+from faults_surroundings import (
+    Trial,
+    full_disks,
+    judged,
+    jumping_clocks,
+    read_only,
+    small_budgets,
+    torn_writes,
+    two_at_once,
+)
+from faults_works import Work, make_works
+
+RESULTS = ("clear error", "resumed identical", "fault", "lost", "wrong success")
+CLOCKS = ("cpu", "wall")
+
+
+def kills(
+    works: list[Work], expected: dict[str, dict[str, object]], number: int, seed: int
+) -> Iterator[Trial]:
+    """Ends at random points, half of them by the child's own work, half by the wall clock."""
+    rng = random.Random(seed)
+    lengths = {}
+    for work in works:
+        out = scratch() / "out"
+        lengths[work.name] = timed(lambda work=work, out=out: work.do(out, False))
+        expected[work.name] = work.contents(out)
+        shutil.rmtree(out.parent)
+    for place in range(number):
+        work = works[place % len(works)]
+        which = (place // len(works)) % 2
+        seconds = rng.random() * lengths[work.name][which]
+        out = scratch() / "out"
+        kill = Kill(clock=CLOCKS[which], seconds=seconds)
+        outcome = run(lambda work=work, out=out: work.do(out, False), kill)
+        yield judged(work, out, outcome, expected[work.name], f"kill during {work.name}")
+        shutil.rmtree(out.parent, ignore_errors=True)
+
+
+def malformed(folder: Path, omni: Path, number: int, seed: int) -> Iterator[Trial]:
+    """Inputs that are wrong by construction; each must be refused in words."""
+    for one in malformed_inputs(folder, omni, number, seed):
+        outcome = run(one.attempt)
+        result = "clear error" if outcome.kind == "refused" else "fault"
+        if outcome.kind == "done" or one.out.exists():
+            result = "wrong success"
+        kind = f"malformed {one.kind}"
+        yield Trial(kind=kind, what=one.what, result=result, detail=outcome.message[-600:])
+
+
+def campaign(options: argparse.Namespace, folder: Path) -> Iterator[Trial]:
+    """All trials, one after the other."""
+    works = [work for work in make_works(folder) if work.name in options.works.split(",")]
+    expected: dict[str, dict[str, object]] = {}
+    yield from kills(works, expected, options.kills, options.seed)
+    yield from malformed(folder / "malformed", folder / "omni", options.malformed, options.seed)
+    yield from full_disks(works, expected)
+    yield from read_only(works)
+    yield from small_budgets()
+    yield from jumping_clocks(works, expected, options.seed)
+    yield from two_at_once(works, expected)
+    rng = random.Random(options.seed)
+    for work in works:
+        if work.atomic:
+            places = [rng.randrange(60) for _ in range(options.writes)]
+            yield from torn_writes(work, expected[work.name], places)
+
+
+def table(trials: list[Trial]) -> str:
+    """Tried and what came of it, by kind of accident, as Markdown."""
+    kinds = list(dict.fromkeys(trial.kind for trial in trials))
+    counts = Counter((trial.kind, trial.result) for trial in trials)
+    lines = [
+        f"| accident | tried | {' | '.join(RESULTS)} |",
+        f"|---|{'---|' * (len(RESULTS) + 1)}",
+    ]
+    for kind in [*kinds, "all"]:
+        chosen = [
+            counts[kind, r] if kind != "all" else sum(counts[k, r] for k in kinds) for r in RESULTS
+        ]
+        lines.append(f"| {kind} | {sum(chosen)} | {' | '.join(map(str, chosen))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run everything and print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--malformed", type=int, default=300)
+    parser.add_argument("--writes", type=int, default=5)
+    parser.add_argument("--works", default="compose,merge,evaluate,train")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="faults-campaign-"))
+    trials = []
+    for trial in campaign(options, folder):
+        trials.append(trial)
+        if trial.result not in RESULTS[:2]:
+            print(f"{trial.kind}, {trial.what}: {trial.result}: {trial.detail}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(table(trials))
+    counts = Counter(trial.result for trial in trials)
+    summary = {
+        "tried": len(trials),
+        "lost": counts["lost"],
+        "wrong_success": counts["wrong success"],
+        "faults": counts["fault"],
+        "seconds": round(time.monotonic() - started),
+    }
+    print(json.dumps(summary))
+    sys.exit(int(bool(summary["lost"] or summary["wrong_success"] or summary["faults"])))
+
+
+if __name__ == "__main__":
+    main()
