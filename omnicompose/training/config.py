@@ -121,22 +121,21 @@ class EncoderChoice(Strict):
     """The encoder of a new expert."""
 
     source: SourceField | None = None
-    """A folder that `omnicompose` wrote for an encoder, a multimodal checkpoint that has one, or
-    with `type` a bare tower."""
+    """An encoder by itself (ours, or of transformers, timm or open_clip), or a multimodal
+    checkpoint that has one."""
     type: str | None = None
-    """Name in the registry of encoders: without a source, for one with fresh weights; with one,
-    for a bare tower of transformers, such as CLIP's or Whisper's."""
+    """Name in the registry of encoders, for one with fresh weights."""
     config: Mapping[str, object] = Field(default_factory=dict)
-    """Its settings; those of a tower are read from its source."""
+    """Of an encoder with fresh weights."""
     preprocessor: SourceField | None = None
     """A folder with `preprocessor_config.json`; null: the source's own."""
 
     @model_validator(mode="after")
-    def _check_named(self) -> "EncoderChoice":
-        if self.source is None and self.type is None:
-            raise ValueError("found neither `source` nor `type`. Name one.")
+    def _check_one_kind(self) -> "EncoderChoice":
+        if (self.source is None) == (self.type is None):
+            raise ValueError("found both or neither of `source` and `type`. Name one.")
         if self.config and self.type is None:
-            raise ValueError("`config` belongs to `type`; a source alone brings its own.")
+            raise ValueError("`config` belongs to `type`; a source brings its own.")
         return self
 
 

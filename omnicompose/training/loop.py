@@ -125,6 +125,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
         for module in self._frozen:
             module.eval()
         loss: torch.Tensor = super().compute_loss(model, *args, **kwargs)
+        if not loss.requires_grad:  # a batch of text, where only the connector learns
+            loss = loss + sum(p.sum() * 0 for p in model.parameters() if p.requires_grad)
         return loss
 
     def _save(

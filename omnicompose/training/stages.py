@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import TrainingArguments
@@ -169,7 +170,7 @@ def _arguments(
         log_level="error",
         remove_unused_columns=False,
         dataloader_num_workers=config.workers,
-        dataloader_pin_memory=options.device != "cpu",
+        dataloader_pin_memory=torch.cuda.is_available() and options.device != "cpu",
         use_cpu=options.device == "cpu",
         seed=config.seed,
     )

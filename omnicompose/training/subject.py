@@ -74,13 +74,10 @@ class Subject:
         return self.parts[name.replace(WRAPPED, ".")]
 
     def encoders(self) -> Sequence[nn.Module]:
-        """The modules that hold an encoder's parameters and none of another part."""
-        names = [name for name, part in self.parts.items() if part == "encoder"]
-        others = [name for name, part in self.parts.items() if part != "encoder"]
-        return [
-            module
-            for path, module in self.model.named_modules()
-            if path
-            and any(name.startswith(f"{path}.") for name in names)
-            and not any(name.startswith(f"{path}.") for name in others)
-        ]
+        """The outermost modules that hold an encoder's parameters and none of another part."""
+        found: dict[str, nn.Module] = {}
+        for path, module in self.model.named_modules():
+            inside = {part for name, part in self.parts.items() if name.startswith(f"{path}.")}
+            if inside == {"encoder"} and not any(path.startswith(f"{one}.") for one in found):
+                found[path] = module
+        return list(found.values())

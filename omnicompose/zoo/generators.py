@@ -1,6 +1,7 @@
 """What `data.generator` of a training's configuration may name: the zoo's lessons as records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from omnicompose.errors import TrainingError
 from omnicompose.training.config import Stage, TrainConfig
 from omnicompose.training.host import modalities_of
+from omnicompose.training.train import Generator
 from omnicompose.zoo.lessons import Lesson, caption_lesson, media_lesson, text_lesson
 from omnicompose.zoo.records import RECORDS_NAME, MediaPool, write_records
 from omnicompose.zoo.world import MODALITY_SLOTS
@@ -24,18 +26,8 @@ CURRICULUM: tuple[tuple[float, tuple[float, float, float]], ...] = (
 )
 """Of the base: up to which share of its lessons, how often one has one, two or three items."""
 
-Draw = Callable[[np.random.Generator, str, float], Lesson]
-"""A lesson from a generator, the modality, and the share of the lessons that came before."""
-
-
-def make_captions(config: TrainConfig, stage: Stage, folder: Path) -> Path:
-    """Media to be described."""
-    return _make(config, stage, folder, 0, lambda rng, name, _: caption_lesson(rng, name))
-
-
-def make_questions(config: TrainConfig, stage: Stage, folder: Path) -> Path:
-    """Questions about a medium, about a medium and things told as text, and about text alone."""
-    return _make(config, stage, folder, 1, lambda rng, name, _: _question(rng, name))
+Draw = Callable[[np.random.Generator, str], Lesson]
+"""A lesson about a modality, drawn from a generator."""
 
 
 def make_text(config: TrainConfig, stage: Stage, folder: Path) -> Path:
@@ -48,11 +40,31 @@ def make_text(config: TrainConfig, stage: Stage, folder: Path) -> Path:
     return path
 
 
-GENERATORS = {"captions": make_captions, "questions": make_questions, "text": make_text}
-"""Every generator by the name that configurations use."""
+def make_generators(pools: Path | None = None) -> dict[str, Generator]:
+    """Every generator by the name that configurations use.
+
+    `captions` shows media to be described; `questions` asks about a medium, about a medium and
+    things told as text, and about text alone; `text` is `make_text`.
+
+    Args:
+        pools: a folder with one pool of training media per modality, by `make_pool`; None: each
+            training makes its own beside its records.
+    """
+    return {
+        "captions": partial(_make, pools, 0, caption_lesson),
+        "questions": partial(_make, pools, 1, _question),
+        "text": make_text,
+    }
 
 
-def _make(config: TrainConfig, stage: Stage, folder: Path, purpose: int, draw: Draw) -> Path:
+def make_pool(folder: Path, modality: str, seed: int) -> MediaPool:
+    """Training media of a modality, made once."""
+    return MediaPool.make(modality, folder, count=NUM_TRAINING_MEDIA, seed=seed)
+
+
+def _make(
+    pools: Path | None, purpose: int, draw: Draw, config: TrainConfig, stage: Stage, folder: Path
+) -> Path:
     """Records of a modality's lessons; all stages of one training share their media."""
     modality = next(iter(modalities_of(config)), "text")
     if modality not in MODALITY_SLOTS:
@@ -60,17 +72,13 @@ def _make(config: TrainConfig, stage: Stage, folder: Path, purpose: int, draw: D
             f"data.generator: the zoo has no lessons about {modality!r}, only about "
             f"{', '.join(MODALITY_SLOTS)}. Name `files`."
         )
-    pool = MediaPool.make(
-        modality, folder.parent / "media", count=NUM_TRAINING_MEDIA, seed=config.seed
-    )
+    media = folder.parent / "media" if pools is None else pools / f"pool-{modality}"
+    pool = make_pool(media, modality, config.seed)
     path = folder / RECORDS_NAME
     rng = np.random.default_rng((config.seed, list(MODALITY_SLOTS).index(modality), purpose))
-    write_records(path, _drawn(rng, modality, stage.data.count, draw), pool, rng)
+    lessons = (draw(rng, modality) for _ in range(stage.data.count))
+    write_records(path, lessons, pool, rng)
     return path
-
-
-def _drawn(rng: np.random.Generator, modality: str, count: int, draw: Draw) -> Iterator[Lesson]:
-    return (draw(rng, modality, place / count) for place in range(count))
 
 
 def _question(rng: np.random.Generator, modality: str) -> Lesson:
@@ -83,3 +91,7 @@ def _reading(rng: np.random.Generator, progress: float) -> Lesson:
     """A lesson of one to three items, as the curriculum has it by then."""
     shares = next(shares for until, shares in CURRICULUM if progress < until)
     return text_lesson(rng, 1 + int(rng.choice(len(shares), p=shares)))
+
+
+GENERATORS = make_generators()
+"""Generators whose trainings make their own media."""

@@ -10,7 +10,12 @@ from omnicompose.training.config import TrainConfig
 from omnicompose.training.finishing import NOTES
 from omnicompose.training.train import TrainOptions, train
 from omnicompose.training.write_expert import CONNECTOR_FILE
-from omnicompose.zoo.generators import CURRICULUM, GENERATORS, NUM_TRAINING_MEDIA
+from omnicompose.zoo.generators import (
+    CURRICULUM,
+    NUM_TRAINING_MEDIA,
+    make_generators,
+    make_pool,
+)
 from omnicompose.zoo.media import LIBRARY_PATH, MediaLibrary
 from omnicompose.zoo.rendering import make_held_out_library
 from omnicompose.zoo.train_base import base_config, write_fresh_base
@@ -47,7 +52,7 @@ class Workshop:
 
     def place(self, name: str) -> Path:
         """The folder or file that a stage writes."""
-        ships = not name.startswith(("captioning-", "encoder-image"))
+        ships = not name.startswith(("captioning-", "encoder-image", "pool-"))
         return self.out / name if ships else self.out / WORK / name
 
     @property
@@ -70,7 +75,7 @@ class Workshop:
             out,
             TrainOptions(overwrite=True, device="cpu"),
             lambda _stage, done, total, _loss: progress(done, total),
-            GENERATORS,
+            make_generators(pools=self.out / WORK),
         )
         return out
 
@@ -129,6 +134,14 @@ def _expert_places(workshop: Workshop, modality: str) -> dict[str, str]:
     return {part: str(workshop.place(name)) for part, name in names.items()}
 
 
+def _pool(modality: str) -> Callable[[Workshop, Progress], None]:
+    def run(workshop: Workshop, progress: Progress) -> None:
+        make_pool(workshop.place(f"pool-{modality}"), modality, workshop.seed)
+        progress(1, 1)
+
+    return run
+
+
 def _captioning(modality: str) -> Callable[[Workshop, Progress], None]:
     def run(workshop: Workshop, progress: Progress) -> None:
         places = _expert_places(workshop, modality)
@@ -174,8 +187,8 @@ def _expert_stage(modality: str, regime: str, strategy: Strategy) -> Stage:
     captioning = (f"captioning-{modality}",) if regime_for(regime, modality).captioned else ()
     return Stage(
         name=name,
-        needs=("base", f"encoder-{modality}", *captioning),
-        settings=(CONNECTORS[modality], regime_for(regime, modality), strategy, NUM_TRAINING_MEDIA),
+        needs=("base", f"encoder-{modality}", f"pool-{modality}", *captioning),
+        settings=(CONNECTORS[modality], regime_for(regime, modality), strategy),
         run=_expert(name, modality, regime, strategy),
     )
 
@@ -195,9 +208,15 @@ def _all_stages() -> list[Stage]:
                 run=_encoder(modality),
             ),
             Stage(
+                name=f"pool-{modality}",
+                needs=(),
+                settings=(NUM_TRAINING_MEDIA,),
+                run=_pool(modality),
+            ),
+            Stage(
                 name=f"captioning-{modality}",
-                needs=("base", f"encoder-{modality}"),
-                settings=(CONNECTORS[modality], captioning_stage(modality), NUM_TRAINING_MEDIA),
+                needs=("base", f"encoder-{modality}", f"pool-{modality}"),
+                settings=(CONNECTORS[modality], captioning_stage(modality)),
                 run=_captioning(modality),
             ),
         ]

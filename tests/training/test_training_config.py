@@ -81,7 +81,7 @@ def test_stages_that_contradict_one_another(tmp_path: Path, stages: str, message
     [
         ("modality: image", "give both or neither"),
         ("prefix_tokens: 2", "belong to a new expert"),
-        ("modality: image\nencoder: {}", "found neither `source` nor `type`"),
+        ("modality: image\nencoder: {}", "both or neither of `source` and `type`"),
         ("modality: image\nencoder: {type: clip_vision}", "a fresh encoder that never learns"),
         ("connector: {weights: none.safetensors}", "is no file"),
     ],

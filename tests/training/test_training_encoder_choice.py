@@ -1,5 +1,6 @@
 """Where the encoder of a new expert may come from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from omnicompose.encoders.folder import read_encoder
 from omnicompose.errors import SourceError, TrainingError
+from omnicompose.families import FAMILIES, NativeMedia, NativeModel
 from omnicompose.training.config import TrainConfig
 from omnicompose.training.encoder_choice import open_encoder, preprocessor_of
 from omnicompose.training.new_expert import build_new_expert
 from omnicompose.zoo.catalog import zoo_path
 
+ANY_MEDIA = NativeMedia(token="image_token", ids=("image_token_id",), input_name="pixel_values")
 TOWER = {
     "hidden_size": 16,
     "intermediate_size": 24,
@@ -46,16 +49,13 @@ def test_a_folder_of_ours(tmp_path: Path) -> None:
 
 def test_a_bare_tower_of_transformers(tmp_path: Path) -> None:
     tower = write_tower(tmp_path / "tower")
-    config = chosen(
-        tmp_path, "image", source="tower", type="clip_vision", config={"feature_layer": -1}
-    )
-    found = open_encoder(config)
-    assert found.description["config"]["feature_layer"] == -1
+    found = open_encoder(chosen(tmp_path, "image", source="tower"))
+    assert found.description["type"] == "clip_vision"
+    layer = found.description["config"].get("feature_layer", -2)
     pictures = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        states = tower(pictures, output_hidden_states=True).hidden_states[-1][:, 1:]
+        states = tower(pictures, output_hidden_states=True).hidden_states[layer][:, 1:]
         assert torch.equal(found.module.eval()(pictures), states)
-    assert build_new_expert(config).parts["model.image_connector.linear_1.weight"] == "connector"
 
 
 def test_a_fresh_encoder_brings_no_preprocessor(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_a_fresh_encoder_brings_no_preprocessor(tmp_path: Path) -> None:
     assert preprocessor_of("point", open_encoder(config)) == {}
 
 
-def test_sources_without_the_encoder_that_is_asked_for(tmp_path: Path) -> None:
-    write_tower(tmp_path / "tower")
-    for kind, message in [
-        ("siglip_vision", "in which there is no SiglipVisionModel"),
-        ("conv_video", "not built around a model of transformers"),
-    ]:
-        with pytest.raises(SourceError, match=message):
-            open_encoder(chosen(tmp_path, "image", source="tower", type=kind))
+def test_an_encoder_that_cannot_be_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llava = FAMILIES["LlavaForConditionalGeneration"]
+    native = NativeModel(base_class="LlavaModel", media={"image": ANY_MEDIA})
+    monkeypatch.setitem(FAMILIES, llava.architecture, replace(llava, native=native))
+    with pytest.raises(SourceError, match="no encoder can be taken out"):
+        open_encoder(chosen(tmp_path, "image", source="zoo:llava"))

@@ -1,6 +1,7 @@
 """From a configuration to a folder that `inspect`, `compose`, peft and transformers understand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from omnicompose.errors import ExportError, TrainingError
 from omnicompose.inspection import inspect_source
 from omnicompose.modeling import OmniComposeForConditionalGeneration
 from omnicompose.training.config import TrainConfig
+from omnicompose.training.new_expert import build_new_expert
 from omnicompose.training.train import TrainOptions, train
 from omnicompose.zoo.catalog import zoo_path
 
@@ -24,7 +26,8 @@ ON_CPU = TrainOptions(device="cpu")
 
 def composed(folder: Path, modality: str, expert: Path) -> OmniComposeForConditionalGeneration:
     recipe = folder / "recipe.yaml"
-    content = {"base": "zoo:base", "experts": {modality: {"source": str(expert)}}}
+    experts = {modality: {"source": str(expert)}}
+    content = {"base": "zoo:base", "experts": experts, "dtype": "float32"}
     recipe.write_text(
         yaml.safe_dump({**content, "modality": "exact", "text": {"method": "linear"}})
     )
@@ -61,6 +64,15 @@ def test_a_new_expert_composes(tmp_path: Path, strategy: str) -> None:
         ].float(),
     )
     assert moved == (strategy != "connector")
+
+
+def test_a_batch_without_media_teaches_a_connector_nothing(tmp_path: Path) -> None:
+    file = write_lessons(tmp_path, None, 4)
+    config = new_expert(tmp_path, "audio", [stage("connector", file)], dtype="float32")
+    train(config, tmp_path / "expert", ON_CPU)
+    fresh = build_new_expert(config).model.model.audio_connector.state_dict()
+    after = load_file(tmp_path / "expert" / "connector.safetensors")
+    assert all(torch.equal(after[name], fresh[name]) for name in fresh)
 
 
 def test_what_is_composed_is_what_was_trained(tmp_path: Path) -> None:
@@ -229,6 +241,10 @@ def test_mistakes_show_before_anything_is_trained(tmp_path: Path) -> None:
     refused(new_expert(tmp_path, "audio", [stage("lora", text)], base="zoo:llava"), "Leave out")
     refused(host(tmp_path, [stage("connector", text)], "zoo:base"), "nothing learns")
     refused(host(tmp_path, [stage("lora", text)], "zoo:llava+zoo:image-standard"), "Merge the")
+    silent = tmp_path / "silent"
+    shutil.copytree(zoo_path("base"), silent)
+    (silent / "chat_template.jinja").unlink()
+    refused(host(tmp_path, [stage("full", text)], str(silent)), "has no chat template")
     lessons = {"generator": "lectures", "count": 2}
     refused(new_expert(tmp_path, "audio", [stage("lora", text, data=lessons)]), "'lectures'")
     (tmp_path / "there").mkdir()

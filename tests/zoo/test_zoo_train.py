@@ -33,7 +33,8 @@ def test_every_member_of_the_zoo_has_a_stage() -> None:
 def test_needs_come_first() -> None:
     names = [stage.name for stage in with_needs(("image-standard",))]
     assert names[-1] == "image-standard"
-    assert set(names) == {"base", "media", "encoder-image", "captioning-image", "image-standard"}
+    made = {"base", "media", "encoder-image", "pool-image", "captioning-image", "image-standard"}
+    assert set(names) == made
     seen: set[str] = set()
     for stage in with_needs(tuple(STAGES)):
         assert seen.issuperset(stage.needs)
@@ -142,7 +143,7 @@ def test_an_image_expert_of_a_few_steps_goes_through_the_workshop(
     tmp_path.joinpath(".work").mkdir()
     shutil.copytree(zoo_path("base"), workshop.place("base"))
     _write_shipped_tower(workshop.place("encoder-image"))
-    for name in ("captioning-image", "llava", "image-standard"):
+    for name in ("pool-image", "captioning-image", "llava", "image-standard"):
         STAGES[name].run(workshop, lambda *_: None)
     for name in ("llava", "image-standard"):
         ours = {path.name for path in workshop.place(name).iterdir()}
