@@ -29,7 +29,9 @@ def composite_config(plan: CompositePlan) -> "OmniComposeConfig":
     """The composite's configuration: the base's language model, grown by the placeholders."""
     from omnicompose.modeling import OmniComposeConfig
 
-    text = {k: v for k, v in plan.setting.base.config.items() if k != "_name_or_path"}
+    trusted = plan.setting.recipe.trust_remote_code
+    left_out = ("_name_or_path", *(() if trusted else ("auto_map",)))
+    text = {k: v for k, v in plan.setting.base.config.items() if k not in left_out}
     text |= _three_positions(plan)
     text["vocab_size"] = plan.setting.vocabulary.num_rows
     dtype = plan.setting.recipe.dtype or text.get("dtype")

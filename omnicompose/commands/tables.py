@@ -84,12 +84,12 @@ def _accuracy(estimate: Row) -> str:
 
 
 def _defaults(parameters: object) -> list[str]:
-    return [f"{name}={_mapping(field)['default']}" for name, field in _mapping(parameters).items()]
+    return [f"{name}={_mapping(field).get('default', '')}" for name, field in _mapping(parameters).items()]
 
 
 def _explain(field: object) -> str:
     facts = _mapping(field)
-    notes = [f"default {facts['default']}"]
+    notes = [f"default {facts.get('default', 'empty')}"]
     notes += [f"{bound} {facts[bound]}" for bound in ("minimum", "maximum") if bound in facts]
     if isinstance(choices := facts.get("choices"), tuple):
         notes.append(f"one of {', '.join(map(str, choices))}")

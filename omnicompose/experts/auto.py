@@ -38,9 +38,10 @@ def load_auto(auto_class: str, label: str, folder: Path, *, trust_remote_code: b
 
     loader = getattr(transformers, auto_class)
     try:
-        return loader.from_pretrained(
+        found: object = loader.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
+        return found if trust_remote_code else _without_code(found)
     except UNREADABLE as error:
         named = code_in(folder)
         if trust_remote_code or not named or "trust_remote_code" not in str(error):
@@ -51,6 +52,13 @@ def load_auto(auto_class: str, label: str, folder: Path, *, trust_remote_code: b
             "that code in its folder; then allow it by `trust_remote_code: true` "
             "(--trust-remote-code), or take a checkpoint that transformers reads by itself."
         ) from error
+
+
+def _without_code(part: object) -> object:
+    """What is saved again must not name code of its folder that was never run."""
+    for fields in (vars(part), getattr(part, "init_kwargs", {})):
+        fields.pop("auto_map", None)
+    return part
 
 
 def code_in(folder: Path) -> dict[str, str]:
