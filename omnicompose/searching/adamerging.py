@@ -39,7 +39,7 @@ def search(ground: Ground) -> Found:
             logits = bench.logits(every[number])[own_positions(every[number])]
             loss = entropy(logits) / wanted
             torch.autograd.backward(loss)
-            total += float(loss)
+            total += float(loss.detach())
         ground.say(f"step {step + 1}: entropy {total:.4f}")
         slopes = bench.slopes()
         bench.learning(False)

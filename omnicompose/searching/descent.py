@@ -1,6 +1,7 @@
 """Adam on a table of coefficients; its state is on disk after every step, a kill loses none."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,13 @@ def descend(
             rate = how.rate(step)
             table[number].mul_(1 - rate * how.decay)
             table[number].addcdiv_(mean[number] / (1 - BETAS[0] ** (step + 1)), size, value=-rate)
-            table[number].clamp_(how.low, how.high)
+            table[number].clamp_(_or(how.low, -math.inf), _or(how.high, math.inf))
         _keep(path, step + 1, (table, mean, square), note)
     return table
+
+
+def _or(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given
 
 
 def _clip(gradient: Table, most: float | None) -> None:

@@ -109,7 +109,7 @@ def _learn(
             (number,) = ground.drawn(len(own), step, 1)
             loss = distance(bench.states(own[number]), theirs[number], ground)
             torch.autograd.backward(loss)
-            total += float(loss)
+            total += float(loss.detach())
         slopes = bench.slopes()
         bench.learning(False)
         total += _pull(slopes, weights, anchor, ground.number("anchor_weight"))

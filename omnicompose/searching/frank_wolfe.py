@@ -168,7 +168,7 @@ def _mixed(
         for one in slopes:
             for expert in range(len(bench.experts)):
                 one[expert] *= float(expert in picked)
-        return float(loss), slopes
+        return float(loss.detach()), slopes
 
     start = bench.table(0.0)
     for one in start:
