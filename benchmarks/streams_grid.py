@@ -1,7 +1,7 @@
 """Which choice of text side and modality side keeps most? The whole grid on the zoo.
 
     python benchmarks/streams_grid.py --out out/grid [--limit 1000] [--only stressed-single]
-    python benchmarks/streams_grid.py --out out/grid --table
+    python benchmarks/streams_grid.py --out out/grid --table [--markdown "2 and 3"]
 
 Every modality side (merged, exact, masked, emr) with six text-side methods, on single-adapter and
 decoupled experts of both regimes: 96 composites. Each is asked about two and three inputs
@@ -71,6 +71,24 @@ def show(bench: Bench) -> dict[str, dict[str, float]]:
     return figures
 
 
+def markdown(figures: dict[str, dict[str, float]], measure: str) -> Iterator[str]:
+    """The rows of a README's table: one a text side, one column a modality side."""
+    yield f"| experts | text | {' | '.join(f'`{side}`' for side in SIDES)} |"
+    yield "| --- | --- | " + "| ".join("--- " for _ in SIDES) + "|"
+    for regime, kind, text in product(REGIMES, KINDS, TEXTS):
+        row = [figures.get(f"{regime}-{kind}-{text}-{side}") for side in SIDES]
+        shown = " | ".join("" if found is None else in_short(found, measure) for found in row)
+        yield f"| {regime}, {kind} | `{text}` | {shown} |"
+
+
+def in_short(figures: dict[str, float], measure: str) -> str:
+    """Accuracy and difference in points; bold where the interval excludes 0."""
+    low, high = figures[f"{measure}, low"], figures[f"{measure}, high"]
+    difference = f"{100 * figures[f'{measure}, difference']:+.1f}"
+    mark = "**" if low > 0 or high < 0 else ""
+    return f"{100 * figures[measure]:.1f} ({mark}{difference}{mark})"
+
+
 def main() -> None:
     """Parse the options, ask what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -78,6 +96,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--only", default="", help="cells whose names hold this text")
     parser.add_argument("--table", action="store_true", help="ask nothing")
+    parser.add_argument("--markdown", choices=MEASURES, help="of one measure, as in the README")
     options = parser.parse_args()
     bench = Bench(out=options.out, num_questions=options.limit)
     chosen = [cell for cell in cells() if options.only in cell.name]
@@ -86,7 +105,10 @@ def main() -> None:
             print(
                 f"{number + 1} of {len(chosen)}: {cell.name}: {bench.ask(cell):.0f} s", flush=True
             )
-    print(json.dumps(show(bench)))
+    figures = show(bench)
+    if options.markdown:
+        print("\n".join(markdown(figures, options.markdown)))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
