@@ -108,3 +108,34 @@ def test_experts_without_prompts_of_their_own_are_missed(tiny: Path, tmp_path: P
     file.write_text('{"content": "what is this?"}\n')
     with pytest.raises(CalibrationError, match="no line shows audio alone"):
         collected(tiny, tmp_path, file, "audio", "gram")
+
+
+def test_an_adapter_on_a_llava_sees(tmp_path: Path) -> None:
+    from peft import PeftModel
+    from PIL import Image
+    from transformers import LlavaForConditionalGeneration
+
+    from omnicompose.recipe_values import parse_source
+    from omnicompose.statistics.collect import collect
+    from omnicompose.zoo.catalog import zoo_path
+
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(tmp_path / "a.png")
+    turn = {"content": [{"type": "image", "path": "a.png"}, "what is this?"], "reply": "red"}
+    (tmp_path / "data.jsonl").write_text(json.dumps(turn) + "\n")
+    prompts = read_prompts(tmp_path / "data.jsonl")
+    source = parse_source("zoo:image-standard", tmp_path)
+    collect(source, prompts, tmp_path / "t.safetensors", CollectOptions(kind="targets"))
+    found = load_file(tmp_path / "t.safetensors")["logits.0"]
+    host = LlavaForConditionalGeneration.from_pretrained(zoo_path("llava"), dtype=torch.float32)
+    model = PeftModel.from_pretrained(host, zoo_path("image-standard")).eval()
+    subject = open_subject(source)
+    (example,) = Encoder(subject).encode(prompts.prompts, with_replies=False)
+    assert int(example.media.sum()) == 16
+    with torch.no_grad():
+        expected = model(**example.inputs).logits[0, -1]
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+    collect(source, prompts, tmp_path / "a.safetensors", CollectOptions(kind="attention"))
+    assert bool((load_file(tmp_path / "a.safetensors")["attention"] > 0).all())
+    options = CollectOptions(kind="fisher", labels="given")
+    collect(source, prompts, tmp_path / "f.safetensors", options)
+    assert float(load_file(tmp_path / "f.safetensors")[NAME].sum()) > 0

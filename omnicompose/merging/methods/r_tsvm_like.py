@@ -78,5 +78,5 @@ def shares(sizes: list[float], rank: int) -> list[int]:
     total = sum(sizes)
     if total == 0.0:
         return [max(1, rank // len(sizes))] * len(sizes)
-    # A share that is a whole number but for rounding is that number.
-    return [max(1, int(rank * size / total + 1e-9)) for size in sizes]
+    # A share that is a whole number but for fp32 rounding is that number.
+    return [max(1, int(rank * size / total + 1e-5)) for size in sizes]
