@@ -21,6 +21,7 @@ from omnicompose.commands.listing import (
     zoo_list,
     zoo_path,
 )
+from omnicompose.commands.looking import look
 from omnicompose.commands.serving import serve
 from omnicompose.commands.training import train
 from omnicompose.commands.tuning import tune
@@ -43,6 +44,7 @@ COMMANDS = (
     push,
     ask,
     serve,
+    look,
     evaluate,
     score,
     compare,

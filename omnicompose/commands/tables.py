@@ -84,7 +84,8 @@ def _accuracy(estimate: Row) -> str:
 
 
 def _defaults(parameters: object) -> list[str]:
-    return [f"{name}={_mapping(field).get('default', '')}" for name, field in _mapping(parameters).items()]
+    fields = {name: _mapping(field) for name, field in _mapping(parameters).items()}
+    return [f"{name}={field.get('default', '')}" for name, field in fields.items()]
 
 
 def _explain(field: object) -> str:

@@ -44,6 +44,7 @@ SURFACE: dict[str, list[str]] = {
     "align": ["--how", "--out", "--regularisation", "--seed", "MODEL", "REFERENCE"],
     "prior": ["--out", "REASONING", "VISION"],
     "verify": ["--every-tensor", "--hashes-only", "--inputs", "DIR"],
+    "look": ["--json", "--measure", "RECIPE"],
     "serve": ["--device", "--host", "--port", "--waiting", "DIR"],
     "export": ["--form", "--inputs", "--out", "--overwrite", "--rank", "--results", "DIR"],
     "push": ["--json", "--private", "--send", "DIR", "OWNER/NAME"],
