@@ -2,6 +2,7 @@
 
     python benchmarks/merge_speed.py [--scale 1b] [--methods linear,task_arithmetic,ties,dare_ties]
         [--peer mergekit==0.1.5 | --peer-python PATH | --no-peer] [--repeats 5] [--folder DIR]
+        [--link-last]
 
 Three random Llama-shaped bf16 checkpoints are written to local disk and merged, warm (inputs in
 the page cache). Compared in one run, in process after imports, each with its whole-process time
@@ -66,8 +67,11 @@ def shapes(scale: str) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
 
 
-def write_models(folder: Path, scale: str) -> list[Path]:
-    """m0 random, m1 and m2 = m0 + small noise; written by our own layout, tensor by tensor."""
+def write_models(folder: Path, scale: str, *, link_last: bool = False) -> list[Path]:
+    """m0 random, m1 and m2 = m0 + small noise; written by our own layout, tensor by tensor.
+
+    With `link_last` m2 is m1 once more, for a disk without room for both.
+    """
     import torch
 
     from omnicompose.tensors.layout import make_layout
@@ -78,6 +82,9 @@ def write_models(folder: Path, scale: str) -> list[Path]:
     sizes = {info.name: info.num_bytes for info in infos}
     paths = [folder / f"m{number}" for number in range(3)]
     for path, pool in zip(paths, pools(), strict=True):
+        if link_last and path == paths[-1]:
+            shutil.copytree(paths[-2], path, copy_function=os.link)
+            continue
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(config(scale)))
         if layout.index is not None:
@@ -251,7 +258,7 @@ def make_peer(folder: Path, requirement: str) -> Path:
 
 def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Every figure of the table, printed as it comes."""
-    paths = write_models(folder, arguments.scale)
+    paths = write_models(folder, arguments.scale, link_last=arguments.link_last)
     moved = 4 * sum(file.stat().st_size for file in paths[0].glob("*.safetensors")) / 1e9
     peer = arguments.peer_python
     if peer is None and not arguments.no_peer:
@@ -328,6 +335,7 @@ def main() -> None:
     parser.add_argument("--peer", default="mergekit==0.1.5")
     parser.add_argument("--peer-python", help="a Python that has mergekit already")
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--link-last", action="store_true", help="two models, one of them twice")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", help="where to make the models (default: a temporary folder)")
     arguments = parser.parse_args()

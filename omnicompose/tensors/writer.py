@@ -249,8 +249,7 @@ def _lock(partial: Path) -> int:
         descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise MergeError(
-            f"{partial}: cannot be made ({error.strerror}); expected a place to write beside the "
-            "output. Choose another --out."
+            f"{partial}: cannot be made ({error.strerror}). Choose another --out."
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
