@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from omnicompose.cli import app
 
 RUN = ["--allow-nonfinite", "--allow-pickle", "--device", "--memory", "--out", "--overwrite"]
-RUN += ["--resume", "RECIPE"]
+RUN += ["--resume", "--trust-remote-code", "RECIPE"]
 SURFACE: dict[str, list[str]] = {
     "quickstart": ["--out", "--overwrite"],
     "schema": [],
@@ -26,8 +26,8 @@ SURFACE: dict[str, list[str]] = {
         "--validation",
         "RECIPE",
     ],
-    "inspect": ["--json", "SOURCE"],
-    "plan": ["--allow-pickle", "--json", "RECIPE"],
+    "inspect": ["--allow-pickle", "--base", "--json", "SOURCE"],
+    "plan": ["--allow-pickle", "--json", "--trust-remote-code", "RECIPE"],
     "compose": RUN,
     "merge": RUN,
     "collect": [

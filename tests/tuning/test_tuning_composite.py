@@ -11,11 +11,11 @@ from omnicompose.errors import TuningError
 from omnicompose.evaluation.loading import load_composite
 from omnicompose.plan.make_plan import make_plan
 from omnicompose.recipe import read_compose_recipe
+from omnicompose.recipe_writing import write_recipe
 from omnicompose.tuning.options import Place, TuneOptions
 from omnicompose.tuning.remerge import Remerger, with_weights
 from omnicompose.tuning.result import RECIPE_NAME, RESULT_NAME
 from omnicompose.tuning.tune import tune
-from omnicompose.recipe_writing import write_recipe
 
 EXPERTS = """\
 base: zoo:base
