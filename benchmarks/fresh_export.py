@@ -80,6 +80,8 @@ def ask(python: Path | str, omni: Path, asked: list[object], cwd: Path) -> dict[
     """What the composite says under an interpreter."""
     trusted = "no" if str(python) == sys.executable else "yes"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
+    if trusted == "yes":
+        environment.pop("PYTHONPATH", None)  # it may lead to omnicompose
     command = [str(python), "-c", ASK, str(omni), json.dumps(asked), trusted]
     where = ROOT if trusted == "no" else cwd
     done = subprocess.run(

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import av
 import soundfile
@@ -48,7 +47,8 @@ def open_container(path: Path) -> InputContainer:
         av.FFmpegError: it is none, or another kind.
     """
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    return av.open(str(path), options=options)
+    container: InputContainer = av.open(str(path), options=options)
+    return container
 
 
 def check_extent(path: Path, modality: str, extent: Extent) -> None:
@@ -102,7 +102,7 @@ def _clip(path: Path) -> dict[str, int]:
         if not container.streams.video:
             return {}
         stream = container.streams.video[0]
-        pixels = cast(int, stream.codec_context.width * stream.codec_context.height)
+        pixels = stream.codec_context.width * stream.codec_context.height
         packets = sum(1 for packet in container.demux(stream) if packet.size)
         frames = max(packets, stream.frames)  # what the header promises is believed later
         return {"pixels": pixels, "frames": frames, "clip_pixels": pixels * frames}

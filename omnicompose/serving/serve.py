@@ -1,6 +1,7 @@
 """Load a composite, open the port, answer until told to stop."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,30 +46,30 @@ def serve(folder: Path, options: ServingOptions, say: Callable[[str], None]) -> 
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    socket = _bind(config)
+    listening = listen_at(options.host, options.port)
     try:
-        name, port = socket.getsockname()[:2]
+        name, port = listening.getsockname()[:2]
         say(f"http://{name}:{port} answers; Ctrl-C stops it.")
-        server.run(sockets=[socket])
+        server.run(sockets=[listening])
     finally:
         queue.close()
-        socket.close()
+        listening.close()
 
 
-def _bind(config):  # type: ignore[no-untyped-def]  # uvicorn's Config, imported late
-    """The listening socket; uvicorn itself would exit the process when a port is taken."""
-    import socket
+def listen_at(host: str, port: int) -> socket.socket:
+    """A bound socket; uvicorn itself would end the process where a port is taken.
 
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    Raises:
+        ServingError: nothing can listen there.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((config.host, config.port))
+        listening.bind((host, port))
     except OSError as error:
         listening.close()
         raise ServingError(
-            f"{config.host}:{config.port}: cannot listen there ({error.strerror}). "
-            "Name another --port."
+            f"{host}:{port}: cannot listen there ({error.strerror}). Name another --port."
         ) from error
     return listening
 

@@ -14,7 +14,7 @@ from omnicompose.replier import load_replier
 from omnicompose.serving.app import make_app
 from omnicompose.serving.limits import ServingOptions
 from omnicompose.serving.queue import AnswerQueue
-from omnicompose.serving.serve import _bind
+from omnicompose.serving.serve import listen_at
 from omnicompose.zoo.media import held_out_media
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     senses = ["image", "audio", "video"]
     app = make_app(queue, "omni", {"modalities": senses, "media_bytes": options.media_bytes})
     config = uvicorn.Config(app, host=options.host, port=0, log_level="warning")
-    listening = _bind(config)
+    listening = listen_at(options.host, 0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
