@@ -5,8 +5,7 @@ taken up at the first block that is not finished, and gives the same sums.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from omnicompose.merging.statistics_file import (
     StatisticsFacts,
     StatisticsFile,
     open_statistics,
-    write_statistics,
 )
 from omnicompose.recipe_values import Source
 from omnicompose.statistics.attention import attention_sums, check_media
 from omnicompose.statistics.encoding import Encoder, Example
 from omnicompose.statistics.fisher import block_squares, head_squares
 from omnicompose.statistics.grams import Grams, linear_layers
+from omnicompose.statistics.joining import join
 from omnicompose.statistics.prompts import PromptFile
 from omnicompose.statistics.stages import (
     Surroundings,
@@ -33,9 +32,6 @@ from omnicompose.statistics.stages import (
 )
 from omnicompose.statistics.subject import Subject, open_subject
 from omnicompose.statistics.workplace import Workplace
-from omnicompose.tensors.checkpoint import SafetensorsSource
-from omnicompose.tensors.header import read_header
-from omnicompose.tensors.source import TensorInfo, read_tensor
 
 Say = Callable[[str], None]
 KINDS = ("gram", "fisher", "attention", "targets")
@@ -255,47 +251,13 @@ def _fill_states(run: _Run, around: Sequence[Surroundings]) -> None:
 
 
 def _join(run: _Run, data: PromptFile, out: Path) -> None:
-    """One file of the parts; tensor by tensor, so that no more than one is in memory."""
     names = [*(part_name(block) for block in range(run.num_blocks)), HEAD]
-    aliases: dict[str, str] = {}
-    sources: dict[str, SafetensorsSource] = {}
-    infos: dict[str, TensorInfo] = {}
-    for name in names:
-        path = run.place.part(name)
-        aliases |= json.loads(read_header(path).metadata["aliases"])
-        opened = SafetensorsSource(name, (path,))
-        kept = {key: info for key, info in opened.infos().items() if key != "nothing"}
-        infos |= kept
-        sources |= dict.fromkeys(kept, opened)
     facts = StatisticsFacts(
         kind=run.options.kind,
         model=run.subject.label,
         num_examples=len(run.examples),
         num_tokens=sum(example.num_tokens for example in run.examples),
-        aliases=aliases,
+        aliases={},
         data=(data.sha256,),
     )
-    read = _stacked if run.options.kind == "attention" else _as_kept
-    with read(infos, sources) as (shown, give):
-        write_statistics(out, facts, shown, give)
-
-
-Reading = tuple[Mapping[str, TensorInfo], Callable[[str], torch.Tensor]]
-
-
-@contextmanager
-def _as_kept(
-    infos: Mapping[str, TensorInfo], sources: Mapping[str, SafetensorsSource]
-) -> Iterator[Reading]:
-    yield infos, lambda name: read_tensor(sources[name], name)
-
-
-@contextmanager
-def _stacked(
-    infos: Mapping[str, TensorInfo], sources: Mapping[str, SafetensorsSource]
-) -> Iterator[Reading]:
-    """One table of all blocks."""
-    rows = [read_tensor(sources[name], name) for name in infos]
-    table = torch.stack(rows)
-    info = TensorInfo(name="attention", dtype=table.dtype, shape=tuple(table.shape))
-    yield {"attention": info}, lambda _name: table
+    join([run.place.part(name) for name in names], facts, out)

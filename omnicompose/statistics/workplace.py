@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from omnicompose.errors import CalibrationError
+from omnicompose.statistics.joining import PLACEHOLDER
 
 ASKED = "asked.json"
 
@@ -55,7 +56,7 @@ class Workplace:
         """Write a part's sums: whole, or not at all."""
         partial = self.part(f".{name}")
         kept = {key: tensor.contiguous() for key, tensor in tensors.items()}
-        save_file(kept or {"nothing": torch.zeros(1)}, partial, metadata=dict(notes))
+        save_file(kept or {PLACEHOLDER: torch.zeros(1)}, partial, metadata=dict(notes))
         partial.replace(self.part(name))
 
     def write(self, block: int, example: int, state: torch.Tensor) -> None:

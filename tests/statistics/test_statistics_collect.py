@@ -11,11 +11,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from omnicompose.errors import CalibrationError, PlanError, SourceError
 from omnicompose.merger import merge
-from omnicompose.merging.statistics_file import add_statistics, open_statistics
+from omnicompose.merging.statistics_file import (
+    StatisticsFacts,
+    add_statistics,
+    open_statistics,
+    write_statistics,
+)
 from omnicompose.recipe_values import parse_source
 from omnicompose.statistics import collect as collecting
 from omnicompose.statistics.collect import CollectOptions, collect
 from omnicompose.statistics.prompts import read_prompts
+from omnicompose.tensors.source import TensorInfo
 
 TEXTS = ("what is this? a red three", "a red three is what", "this three")
 
@@ -241,3 +247,30 @@ def test_attention_wants_media(models: Path, tmp_path: Path) -> None:
 def test_unknown_words_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(CalibrationError, match=message):
         CollectOptions(**options)
+
+
+def test_frank_reads_the_attention_of_its_first_model(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "attention.safetensors"
+    table = torch.tensor([[0.4, 0.6], [0.1, 0.9]])
+    facts = StatisticsFacts(
+        kind="attention", model="m1", num_examples=1, num_tokens=9, aliases={}, data=("x",)
+    )
+    info = TensorInfo(name="attention", dtype=torch.float32, shape=(2, 2))
+    write_statistics(file, facts, {"attention": info}, lambda _name: table)
+    path = recipe(models, "frank", f"statistics: {file}", "weight: null")
+    merge(path, tmp_path / "out")
+    base, first, second, merged = (
+        load_file(folder / "model.safetensors")
+        for folder in (models / "m0", models / "m1", models / "m2", tmp_path / "out")
+    )
+    block = [name for name in base if name.startswith("model.layers.0.")]
+    sizes = [
+        sum(float((one[name] - base[name]).square().sum()) for name in block)
+        for one in (first, second)
+    ]
+    vision = 0.4 / (0.4 + 0.1)  # two points lie on their own line
+    share = vision * sizes[0] / (vision * sizes[0] + (1 - vision) * sizes[1])
+    name = "model.layers.0.mlp.up_proj.weight"
+    expected = base[name] + share * (first[name] - base[name])
+    expected += (1 - share) * (second[name] - base[name])
+    torch.testing.assert_close(merged[name], expected, atol=1e-5, rtol=1e-5)

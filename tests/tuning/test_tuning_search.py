@@ -1,14 +1,17 @@
 """Searches, splits and what is read; no model needed."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from omnicompose.errors import TuningError
+from omnicompose.searching.trail import Trail
 from omnicompose.tuning.candidates import search, start, weights_of
 from omnicompose.tuning.options import TuneOptions
 from omnicompose.tuning.questions import Asked, read_unlabelled
 from omnicompose.tuning.split import make_split
+from omnicompose.tuning.tune import _search
 
 OPTIONS = {"tasks": ("zoo/mcub",)}
 
@@ -93,3 +96,36 @@ def test_prompts_are_read_with_their_media(tmp_path):
 def test_options_that_cannot_be_are_refused(changed, said):
     with pytest.raises(TuningError, match=said):
         TuneOptions(**(OPTIONS | changed))
+
+
+@pytest.mark.parametrize("search_by", ["grid", "cma", "bayes"])
+def test_a_killed_search_goes_on_from_its_log(tmp_path, search_by):
+    options = TuneOptions(**OPTIONS, search=search_by, evaluations=8)
+    taken = []
+    bench = SimpleNamespace(
+        take=taken.append, options=options, setting=SimpleNamespace(experts=(1, 2, 3))
+    )
+
+    def tried(folder, dies_after=None):
+        def objective():
+            if dies_after is not None and len(taken) > dies_after:
+                raise KeyboardInterrupt
+            return bowl(taken[-1])
+
+        return _search(bench, objective, Trail(folder / "log", {}), lambda _line: None)[0]
+
+    whole = tried(tmp_path / "whole")
+    taken.clear()
+    with pytest.raises(KeyboardInterrupt):
+        tried(tmp_path / "cut", dies_after=4)
+    assert tried(tmp_path / "cut") == whole
+    assert len(taken) == 1 + len({point for point, _ in whole})
+
+
+def test_a_value_that_is_no_number_ends_a_search(tmp_path):
+    options = TuneOptions(**OPTIONS, search="grid", evaluations=8)
+    bench = SimpleNamespace(
+        take=lambda _point: None, options=options, setting=SimpleNamespace(experts=(1, 2))
+    )
+    with pytest.raises(TuningError, match="found the fitness nan"):
+        _search(bench, lambda: float("nan"), Trail(tmp_path / "log", {}), lambda _line: None)

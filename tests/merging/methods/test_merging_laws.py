@@ -8,10 +8,10 @@ import torch
 from golden_model import group_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_statistics import measured, tiles_of
 
 from omnicompose.merging.method import (
     LowRank,
-    Measured,
     MergeContext,
     ParameterValue,
     TensorGroup,
@@ -88,27 +88,6 @@ def some_group(name: str, seed: int, count: int = 3, shape: Sequence[int] = ()) 
     experts = [base + 0.1 * torch.randn(*shape, generator=generator) for _ in range(count)]
     group = group_like(base, experts, layer=1, num_layers=4)
     return replace(group, measured=measured(name, base.shape, count, generator))
-
-
-def measured(
-    name: str, shape: Sequence[int], count: int, generator: torch.Generator
-) -> tuple[Measured, ...]:
-    """Sums over made-up data, of the kind that the method needs; none if it needs none."""
-
-    def total() -> torch.Tensor:
-        rows = torch.randn(20, shape[-1], generator=generator)
-        return {
-            "gram": rows.T @ rows,
-            "merged_gram": rows.T @ rows,
-            "fisher": torch.rand(*shape, generator=generator),
-            "attention": torch.rand(4, 2, generator=generator) + 0.1,
-            "coefficients": torch.full((1,), 1.0 / count),
-        }[kind]
-
-    kind = METHODS[name].spec.measures
-    if kind is None or (kind.endswith("gram") and len(shape) < 2):
-        return ()
-    return tuple(Measured(total=total(), count=20.0) for _ in range(count))
 
 
 def merge(
@@ -200,26 +179,6 @@ def test_result_is_finite_and_inputs_are_left_alone(name: str, seed: int) -> Non
     assert bool(torch.isfinite(merged).all())
     after = (group.base, *group.experts)
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
-
-
-def tiles_of(group: TensorGroup, size: int) -> list[TensorGroup]:
-    flat = [tensor.reshape(-1) for tensor in (group.base, *group.experts)]
-    return [
-        replace(
-            group,
-            base=flat[0][start : start + size],
-            experts=tuple(tensor[start : start + size] for tensor in flat[1:]),
-            offset=start,
-            measured=tuple(tile_of(one, group.shape, start, size) for one in group.measured),
-        )
-        for start in range(0, flat[0].numel(), size)
-    ]
-
-
-def tile_of(one: Measured, shape: Sequence[int], start: int, size: int) -> Measured:
-    if one.total.shape != torch.Size(shape):
-        return one
-    return replace(one, total=one.total.reshape(-1)[start : start + size])
 
 
 def merge_by_tiles(name: str, group: TensorGroup, context: MergeContext, size: int):
