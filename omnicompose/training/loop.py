@@ -116,7 +116,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
     ) -> LambdaLR:
         """The same rise and fall for every group."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, self._schedule.factor)
+            stepped = optimizer or self.create_optimizer()
+            self.lr_scheduler = LambdaLR(stepped, self._schedule.factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
