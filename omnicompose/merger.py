@@ -1,5 +1,6 @@
 """`omnicompose merge`: fine-tunes of one architecture, or any safetensors, become one folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from omnicompose.bundle import MODEL_FOLDER, write_bundle_file
@@ -17,6 +18,7 @@ def merge(
     out: Path,
     options: ComposeOptions | None = None,
     report: Report | None = None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> ComposeResult:
     """Merge the models that a recipe names and leave one finished folder.
 
@@ -27,6 +29,7 @@ def merge(
         out: the folder to make.
         options: how to build.
         report: called with the progress of the merge.
+        say: takes one line of progress of what happens on data before it.
 
     Raises:
         RecipeError: the recipe is malformed.
@@ -39,7 +42,7 @@ def merge(
     refuse_existing(out, overwrite=options.overwrite)
     recipe = options.permit(read_merge_recipe(recipe_path))
     if recipe.method in SEARCHED or any(model.data is not None for model in recipe.models):
-        recipe = _with_data(recipe, out)
+        recipe = _with_data(recipe, out, say)
     plan = make_merge_plan(recipe)
 
     def write_files(folder: Path) -> None:
@@ -62,15 +65,11 @@ def merge(
     return build(work, out, options, report, write_files)
 
 
-def _with_data(recipe: MergeRecipe, out: Path) -> MergeRecipe:
+def _with_data(recipe: MergeRecipe, out: Path, say: Callable[[str], None]) -> MergeRecipe:
     """What data make of a recipe: coefficients searched, or statistics collected, beside `out`."""
     # Models are run for this; a merge of weights alone does without.
     from omnicompose.searching.search import searched
     from omnicompose.statistics.provide import with_statistics
 
-    found = searched(recipe, out.with_name(f"{out.name}.search"), _quiet)
-    return with_statistics(found, out.with_name(f"{out.name}.statistics"), _quiet)
-
-
-def _quiet(_line: str) -> None:
-    """Say nothing."""
+    found = searched(recipe, out.with_name(f"{out.name}.search"), say)
+    return with_statistics(found, out.with_name(f"{out.name}.statistics"), say)

@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, after everything that can be che
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,7 @@ def merge(
         trust_remote_code=trust_remote_code,
         allow_nonfinite=allow_nonfinite,
     )
-    _build(build, recipe, out, options)
+    _build(partial(build, say=say), recipe, out, options)
 
 
 def _build(build: "Builder", recipe: Path, out: Path, options: "ComposeOptions") -> None:
