@@ -23,6 +23,11 @@ COMPARED_FIELDS = (
 )
 """What must agree for the weights of two backbones to mean the same (specs/environment.md 3)."""
 
+UNRELATED_COSINE = 0.5
+"""Below this, two backbones are not one base's: with delta d across base b the cosine is
+1 / sqrt(1 + |d|^2 / |b|^2), so 0.5 is a fine-tune that moved 1.7 times as far as its base is long.
+Models trained apart have a cosine of 0, give or take 1 / sqrt(sampled elements)."""
+
 SAME_WEIGHTS = {
     "qwen2_vl_text": "qwen2",
     "qwen2_5_vl_text": "qwen2",
@@ -66,3 +71,13 @@ def _comparable(field: str, value: object) -> object:
         named = str(kept.get("rope_type", "default"))
         return kept | {"rope_type": named.replace("mrope", "default")}
     return value or None
+
+
+def unrelated(expert: str, base: str, cosine: float, distance: float) -> str | None:
+    """What to say of a backbone whose weights have nothing in common with the base's."""
+    if cosine >= UNRELATED_COSINE:
+        return None
+    return (
+        f"{expert}: its backbone is not related to {base}: sampled weights have cosine "
+        f"{cosine:.3f} (expected close to 1) and relative distance {distance:.3f}."
+    )

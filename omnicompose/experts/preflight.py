@@ -1,16 +1,18 @@
-"""The first look at a recipe: configurations and file names only, in the first second.
+"""The first look at a recipe, in the first second: configurations, file names, a few weights.
 
-What configurations show to be wrong is said before torch is imported and before a weight is fetched
-from the hub. Everything is checked again, against headers, when it is opened.
+What these show to be wrong is said before torch is imported and before a weight is fetched from
+the hub. Everything is checked again, against headers, when it is opened.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from omnicompose.errors import SourceError
 from omnicompose.experts.config import dig_mapping, read_json
+from omnicompose.experts.first_weights import first_cosine
 from omnicompose.experts.kinds import ADAPTER_FILE, CONFIG_FILE, is_checkpoint
-from omnicompose.experts.lineage_fields import compare_configs
+from omnicompose.experts.lineage_fields import compare_configs, unrelated
 from omnicompose.experts.refusals import (
     family_of,
     refuse_as_base,
@@ -21,6 +23,7 @@ from omnicompose.experts.refusals import (
     refuse_without_preprocessor,
 )
 from omnicompose.experts.resolve import resolve, resolve_text
+from omnicompose.families import Family
 from omnicompose.recipe import ComposeRecipe
 from omnicompose.recipe_values import Source
 from omnicompose.tensors.adapter_config import read_lora_settings
@@ -32,11 +35,15 @@ class Look:
 
     Attributes:
         label: how the user named it.
+        folder: where its files are.
+        family: its architecture.
         text_config: what the file says of the language model, without defaults; empty where an
             older file says it elsewhere.
     """
 
     label: str
+    folder: Path
+    family: Family
     text_config: Mapping[str, object]
 
 
@@ -51,7 +58,9 @@ def look_first(recipe: ComposeRecipe) -> None:
     for modality, expert in recipe.experts.items():
         found = _look(expert.source, modality, problems)
         if base is not None and found is not None:
-            problems += _misfits(base, found, modality)
+            problems += _misfits(base, found, modality) or (
+                [] if recipe.allow_different_base else _strangers(base, found)
+            )
     if problems:
         raise SourceError("\n".join(dict.fromkeys(problems)))
 
@@ -91,9 +100,10 @@ def _checkpoint(source: Source, modality: str | None) -> Look | None:
         refuse_missing_packages(label, family)
         refuse_without_preprocessor(label, modality, folder)
     try:
-        return Look(label=label, text_config=dig_mapping(config, family.text_config))
+        text_config = dig_mapping(config, family.text_config)
     except KeyError:
-        return Look(label=label, text_config={})
+        text_config = {}
+    return Look(label=label, folder=folder, family=family, text_config=text_config)
 
 
 def _misfits(base: Look, expert: Look, modality: str) -> list[str]:
@@ -106,3 +116,14 @@ def _misfits(base: Look, expert: Look, modality: str) -> list[str]:
         f"here {base.label}."
         for one in compare_configs(ours, theirs)
     ]
+
+
+def _strangers(base: Look, expert: Look) -> list[str]:
+    """Weights of the right shapes that have nothing in common with the base's."""
+    if base.folder == expert.folder:
+        return []
+    compared = first_cosine((base.folder, base.family), (expert.folder, expert.family))
+    problem = None if compared is None else unrelated(expert.label, base.label, *compared)
+    if problem is None:
+        return []
+    return [f"{problem} Name the base that the experts share, or set `allow_different_base: true`."]

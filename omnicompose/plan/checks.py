@@ -6,13 +6,9 @@ from itertools import combinations
 from omnicompose.errors import PlanError
 from omnicompose.experts.expert import Base, Expert
 from omnicompose.experts.lineage import Lineage, compare_weights, delta_cosine
-from omnicompose.experts.lineage_fields import compare_configs
+from omnicompose.experts.lineage_fields import compare_configs, unrelated
 from omnicompose.families import VOCABULARY_ROLES, role_of
 
-UNRELATED_COSINE = 0.5
-"""Below this, two backbones are not one base's: with delta d across base b the cosine is
-1 / sqrt(1 + |d|^2 / |b|^2), so 0.5 is a fine-tune that moved 1.7 times as far as its base is long.
-Models trained apart have a cosine of 0, give or take 1 / sqrt(sampled elements)."""
 SHARED_WAY_COSINE = 0.5
 """Above this, what two deltas have in common outweighs what each has of its own: s + e1 and s + e2
 have the cosine |s|^2 / (|s|^2 + |e|^2). Between five published fine-tunes of one base it is below
@@ -70,13 +66,12 @@ def _check_lineage(base: Base, experts: tuple[Expert, ...]) -> None:
 
 
 def _unrelated(base: Base, experts: list[Expert], found: Mapping[str, Lineage]) -> list[str]:
-    return [
-        f"{expert.label}: its backbone is not related to {base.label}: sampled weights have cosine "
-        f"{lineage.cosine:.3f} (expected close to 1) and relative distance "
-        f"{lineage.relative_delta:.3f}."
+    said = (
+        unrelated(expert.label, base.label, lineage.cosine, lineage.relative_delta)
         for expert in experts
-        if (lineage := found[expert.modality]).cosine < UNRELATED_COSINE
-    ]
+        if (lineage := found[expert.modality])
+    )
+    return [problem for problem in said if problem is not None]
 
 
 def _shared_ways(base: Base, experts: list[Expert]) -> list[str]:

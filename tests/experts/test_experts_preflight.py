@@ -1,14 +1,19 @@
 """What configurations show to be wrong is said in the first second: no torch, no weights."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from omnicompose.errors import SourceError
-from omnicompose.experts import preflight
+from omnicompose.experts import first_weights, preflight
 from omnicompose.experts.preflight import look_first
 from omnicompose.recipe import read_compose_recipe
 
@@ -108,6 +113,76 @@ def test_what_an_adapter_lies_on(tmp_path: Path, base: Path) -> None:
     settings = {"peft_type": "LORA", "base_model_name_or_path": str(host), "r": 4, "lora_alpha": 4}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     assert "host: its weights are quantised (fp8)" in refusal(recipe(tmp_path, base, image=adapter))
+
+
+def with_weights(folder: Path, weights: dict[str, np.ndarray], prefix: str) -> Path:
+    save_file({f"{prefix}{name}": w for name, w in weights.items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def weights() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    name = "layers.{}.mlp.up_proj.weight"
+    return {name.format(i): draw.normal(size=(48, 32)).astype(np.float32) for i in range(2)}
+
+
+def moved(weights: dict[str, np.ndarray], keep: float, seed: int = 1) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return {
+        name: (keep * w + 0.1 * draw.normal(size=w.shape)).astype(np.float32)
+        for name, w in weights.items()
+    }
+
+
+def test_weights_of_another_base_are_refused_unless_allowed(
+    tmp_path: Path, base: Path, weights: dict[str, np.ndarray]
+) -> None:
+    with_weights(base, weights, "model.")
+    expert = with_weights(
+        model(tmp_path / "a", INTERN), moved(weights, keep=0.0), "language_model.model."
+    )
+    path = recipe(tmp_path, base, image=expert)
+    assert re.search(
+        r"a: its backbone is not related to .*base: sampled weights have cosine -?0\.0\d\d "
+        r"\(expected close to 1\) and relative distance 1\.\d+.*allow_different_base",
+        refusal(path),
+    )
+    path.write_text(path.read_text() + "allow_different_base: true\n")
+    look_first(read_compose_recipe(path))
+
+
+def test_weights_of_one_base_pass(
+    tmp_path: Path, base: Path, weights: dict[str, np.ndarray]
+) -> None:
+    with_weights(base, weights, "model.")
+    expert = with_weights(
+        model(tmp_path / "a", INTERN), moved(weights, keep=1.0), "language_model.model."
+    )
+    look_first(read_compose_recipe(recipe(tmp_path, base, image=expert)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0{}", b"\x02" + bytes(7) + b"[]"]
+)
+def test_weights_that_cannot_be_read_are_left_to_the_second_look(
+    tmp_path: Path, base: Path, weights: dict[str, np.ndarray], content: bytes
+) -> None:
+    with_weights(base, weights, "model.")
+    expert = model(tmp_path / "a", INTERN)
+    (expert / "model.safetensors").write_bytes(content)
+    look_first(read_compose_recipe(recipe(tmp_path, base, image=expert)))
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_a_sample_is_what_safetensors_reads(tmp_path: Path, dtype: str) -> None:
+    torch_dtype = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[dtype]
+    tensor = torch.randn(60, 50).to(torch_dtype)
+    save_torch({"x": torch.ones(3), "t": tensor}, tmp_path / "m.safetensors")
+    stored = first_weights._entries(tmp_path / "m.safetensors")["t"]
+    assert stored.dtype == dtype
+    middle = tensor.flatten()[988 : 988 + first_weights.SAMPLE_SIZE].double()
+    assert torch.equal(torch.from_numpy(stored.sample()), middle)
 
 
 def test_no_weights_are_fetched_for_a_first_look(
