@@ -95,7 +95,9 @@ def test_directions_bring_experts_back(directions: int, models: Path) -> None:
         rows = moved if moved.dim() == 3 else moved[:, None]
         centred = (rows - rows.mean(0)).double().transpose(0, 1)
         left = torch.linalg.svdvals(centred)[:, directions:].square().sum()
-        error = sum((one[name] - e[name]).square().sum() for one, e in zip(found, experts, strict=True))
+        error = sum(
+            (one[name] - e[name]).square().sum() for one, e in zip(found, experts, strict=True)
+        )
         assert float(error) == pytest.approx(float(left), rel=1e-3, abs=1e-6)
     assert recompute(out, models, every_tensor=True).num_checked > 0
 
