@@ -42,17 +42,27 @@ def make_app(queue: AnswerQueue, model: str, about: Mapping[str, object]) -> Fas
         about: modalities and limits, for the page.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    page = files("omnicompose.serving").joinpath(PAGE).read_text(encoding="utf-8")
-    options = queue.options
+    _guard(app, queue.options)
+    _add_facts(app, queue, {"model": model, **about})
+    _add_chat(app, queue, model)
+    return app
+
+
+def _guard(app: FastAPI, options: ServingOptions) -> None:
+    """Only names of this machine: a page elsewhere may have its own name point here."""
 
     @app.middleware("http")
     async def guard(request: Request, call_next):  # type: ignore[no-untyped-def]
-        """Only names of this machine: a page elsewhere may have its name point here."""
         if options.host in LOOPBACKS and _host(request) not in LOCAL_NAMES:
             return _problem(421, "this server answers to its own name only.")
         response = await call_next(request)
         response.headers.update(HEADERS)
         return response
+
+
+def _add_facts(app: FastAPI, queue: AnswerQueue, about: Mapping[str, object]) -> None:
+    """The page, and what is known without asking the model."""
+    page = files("omnicompose.serving").joinpath(PAGE).read_text(encoding="utf-8")
 
     @app.get("/")
     async def show_page() -> HTMLResponse:
@@ -60,7 +70,7 @@ def make_app(queue: AnswerQueue, model: str, about: Mapping[str, object]) -> Fas
 
     @app.get("/about")
     async def show_about() -> JSONResponse:
-        return JSONResponse({"model": model, **about})
+        return JSONResponse(dict(about))
 
     @app.get("/health")
     async def show_health() -> JSONResponse:
@@ -68,13 +78,17 @@ def make_app(queue: AnswerQueue, model: str, about: Mapping[str, object]) -> Fas
 
     @app.get("/v1/models")
     async def list_models() -> JSONResponse:
-        entry = {"id": model, "object": "model", "created": 0, "owned_by": "omnicompose"}
-        return JSONResponse({"object": "list", "data": [entry]})
+        fields = {"object": "model", "created": 0, "owned_by": "omnicompose"}
+        return JSONResponse({"object": "list", "data": [{"id": about["model"], **fields}]})
+
+
+def _add_chat(app: FastAPI, queue: AnswerQueue, model: str) -> None:
+    """Chat completions, whole or streamed."""
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Response:
         try:
-            asked = read_request(await _body(request, options), options)
+            asked = read_request(await _body(request, queue.options), queue.options)
             pieces = queue.ask(asked)
             first = await anext(pieces)  # what is wrong with a request shows here
         except OmniComposeError as error:
@@ -83,12 +97,9 @@ def make_app(queue: AnswerQueue, model: str, about: Mapping[str, object]) -> Fas
             return _problem(500, "a fault of this server; its log says more.")
         heading = _Heading(model)
         if asked.stream:
-            return StreamingResponse(
-                _events(heading, asked, first, pieces), media_type="text/event-stream"
-            )
+            events = _events(heading, asked, first, pieces)
+            return StreamingResponse(events, media_type="text/event-stream")
         return await _whole(heading, first, pieces)
-
-    return app
 
 
 class _Heading:
