@@ -37,10 +37,6 @@ class Questions:
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def clusters(self, tasks: Sequence[str]) -> list[str]:
-        """Of the questions of some tasks, one after the other; tasks share no cluster."""
-        return [f"{task} {one.cluster}" for task in tasks for one in self.by_task[task]]
-
     def ask(self, composite: Composite, batch_size: int) -> Scores:
         """What a model scores on every question, by the likelihood of the options."""
         joined = [one for asked in self.by_task.values() for one in asked]
