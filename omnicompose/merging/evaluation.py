@@ -26,6 +26,7 @@ from omnicompose.merging.job import (
     children,
     merges,
     needs_whole,
+    sees_whole,
     survey_of,
 )
 from omnicompose.merging.method import (
@@ -199,7 +200,7 @@ class Evaluator:
 
     def _group(self, merge: Merge, start: int, count: int) -> TensorGroup:
         shape = merge.output.shape
-        whole = merge.method.spec.granularity != "element"
+        whole = sees_whole(merge)
         base = None if merge.base is None else self._node(merge.base, start, count)
         factors = self._low_rank(merge) if merge.use_factors else ()
         if base is not None and thin(factors, shape):

@@ -263,11 +263,18 @@ def survey_of(merge: Merge) -> Survey:
     return cast(ObservingMethod, merge.method).survey(merge.parameters)
 
 
+def sees_whole(merge: Merge) -> bool:
+    """Whether the method is given the tensor whole, in its shape, and not tile by tile."""
+    spec = merge.method.spec
+    unmeasured = bool(merge.measures) and not any(merge.measures)
+    return spec.granularity != "element" and not (spec.plain_unmeasured and unmeasured)
+
+
 def needs_whole(node: Node) -> bool:
     """Whether a node can only be computed as a whole, not tile by tile."""
     return any(
         isinstance(found, Factors)
         or (isinstance(found, Derived) and found.maker.whole)
-        or (isinstance(found, Merge) and found.method.spec.granularity != "element")
+        or (isinstance(found, Merge) and sees_whole(found))
         for found in walk(node)
     )

@@ -63,6 +63,7 @@ class MethodSpec:
         output: one tensor, or a bundle of a shared delta with parts per expert.
         measures: what has to be measured of its experts on data; None: it looks at weights alone.
         measured: which experts: every one, or the first.
+        plain_unmeasured: works element by element on tensors that were not measured.
         data: for methods whose coefficients are searched for: what the search looks at.
         measured_when: values of parameters under which it does measure; empty: always.
     """
@@ -85,6 +86,7 @@ class MethodSpec:
     measures: Statistic | None = None
     measured: Literal["every", "first"] = "every"
     measured_when: Mapping[str, ParameterValue] = field(default_factory=dict)
+    plain_unmeasured: bool = False
     data: str = ""
 
     def measures_under(self, parameters: Mapping[str, ParameterValue]) -> Statistic | None:

@@ -52,6 +52,7 @@ def _spec(name: str, paper: str, summary: str, measures: Statistic) -> MethodSpe
             ),
         ),
         measures=measures,
+        plain_unmeasured=True,
     )
 
 

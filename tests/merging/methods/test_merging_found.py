@@ -69,3 +69,18 @@ def test_outliers_and_density() -> None:
     assert shares([1.0, 1.0], 8) == [4, 4]
     assert shares([0.75, 0.25], 8) == [6, 2]
     assert shares([0.0, 0.0], 8) == [4, 4]
+
+
+def test_widen_keeps_a_fine_tune_beside_a_model_pretrained_further() -> None:
+    """A delta a thousand times smaller keeps the columns that matter to it, whole."""
+    generator = torch.Generator().manual_seed(2)
+    base = torch.randn(6, 8, generator=generator)
+    tuned, pretrained = torch.zeros(6, 8), torch.randn(6, 8, generator=generator)
+    tuned[:, :2] = 1e-3 * torch.randn(6, 2, generator=generator)
+    merged = merge_one("widen", group_like(base, [base + tuned, base + pretrained]))
+    for column in (0, 1):
+        parts = torch.stack([tuned[:, column], pretrained[:, column]], dim=1).double()
+        moved = (merged - base)[:, column].double()
+        weights = torch.linalg.lstsq(parts, moved[:, None]).solution.flatten()
+        assert float(weights[0]) == pytest.approx(1.0, abs=5e-3)
+        assert 0.0 < float(weights[1]) <= 1.0 + 1e-6
