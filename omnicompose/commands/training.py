@@ -29,10 +29,13 @@ def train(
     # Before the heavy imports, so that mistakes show at once.
     asked = read_train_config(config)
     refuse_existing(out, overwrite=overwrite)
+    from transformers.utils import logging
+
     from omnicompose.training.train import TrainOptions
     from omnicompose.training.train import train as run
     from omnicompose.zoo.generators import GENERATORS
 
+    logging.disable_progress_bar()  # transformers' own, of loading and saving
     options = TrainOptions(resume=resume, overwrite=overwrite, device=device)
     with training_progress() as progress:
         result = run(asked, out, options, progress, GENERATORS)
