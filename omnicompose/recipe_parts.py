@@ -58,7 +58,7 @@ class Override(Strict):
     """Pattern of tensor names in the backbone, such as `*.mlp.*`."""
     policy: RolePolicy = "method"
     """`method` to merge, `mean_delta` for the plain mean of deltas, `base` to keep the base's."""
-    method: str | None = None
+    method: str | None = Field(default=None, min_length=1)
     """The merging method; the recipe's own if not named."""
     parameters: Parameters = Field(default_factory=dict)
     """Settings of the method; `omnicompose methods NAME` lists them."""

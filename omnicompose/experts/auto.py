@@ -7,6 +7,7 @@ the terminal first. Here the recipe says so, or the folder is refused with the n
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from omnicompose.errors import SourceError
 
@@ -19,6 +20,16 @@ FILES = (
 )
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
 """What transformers raises for files that are missing, malformed or of another version."""
+
+
+class Loader(Protocol):
+    """An Auto class of transformers."""
+
+    def from_pretrained(
+        self, folder: Path, *, local_files_only: bool, trust_remote_code: bool
+    ) -> object:
+        """What lies in the folder."""
+        ...
 
 
 def load_auto(auto_class: str, label: str, folder: Path, *, trust_remote_code: bool) -> object:
@@ -38,9 +49,7 @@ def load_auto(auto_class: str, label: str, folder: Path, *, trust_remote_code: b
 
     loader = getattr(transformers, auto_class)
     try:
-        found: object = loader.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
-        )
+        found = _load(loader, folder, trust_remote_code)
         return found if trust_remote_code else _without_code(found)
     except UNREADABLE as error:
         named = code_in(folder)
@@ -52,6 +61,18 @@ def load_auto(auto_class: str, label: str, folder: Path, *, trust_remote_code: b
             "that code in its folder; then allow it by `trust_remote_code: true` "
             "(--trust-remote-code), or take a checkpoint that transformers reads by itself."
         ) from error
+
+
+def _load(loader: Loader, folder: Path, trust_remote_code: bool) -> object:
+    """What the loader makes of a folder; errors of tokenizers, which have no type, get one."""
+    try:
+        return loader.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _without_code(part: object) -> object:

@@ -178,3 +178,15 @@ def test_no_network_unless_asked(
     recipe.write_text(f"base: {tiny}/base\nexperts: {{audio: {{source: {tiny}/audio}}}}\n")
     compose(recipe, tmp_path / "out")
     assert asked == []
+
+
+def test_a_broken_tokenizer_is_named(tiny: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny / "base", tmp_path / "base"))
+    data = json.loads((base / "tokenizer.json").read_text())
+    data["model"]["type"] = "Nothing"
+    (base / "tokenizer.json").write_text(json.dumps(data))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"base: {base}\nexperts: {{audio: {{source: {tiny}/audio}}}}\n")
+    with pytest.raises(OmniComposeError, match="cannot read the tokenizer"):
+        compose(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
