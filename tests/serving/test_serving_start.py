@@ -1,15 +1,11 @@
 """The server as a process: it starts, says where, answers, and ends cleanly; or says why not."""
 
-import signal
 import socket
-import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from omnicompose.composer import compose
 from omnicompose.errors import ServingError, SourceError
 from omnicompose.serving import ServingOptions, serve
 from omnicompose.serving.serve import listen_at
@@ -41,17 +37,3 @@ def test_without_its_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ServingError, match=r"omnicompose\[serve\]"):
         serve(tmp_path, ServingOptions(), print)
-
-
-def test_a_signal_ends_it_cleanly(tmp_path: Path) -> None:
-    compose(ROOT / "configs/image-alone-standard.yaml", tmp_path / "omni")
-    command = [sys.executable, "-m", "omnicompose", "serve", str(tmp_path / "omni"), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "answers" in line)
-        address = line[line.index("http") :].split()[0]
-        with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
-            assert answer.status == 200
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)
-        assert "Traceback" not in process.stderr.read()
