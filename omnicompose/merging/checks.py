@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from omnicompose.errors import MergeError
 from omnicompose.merging.job import (
     Copy,
@@ -38,6 +40,11 @@ def check_jobs(jobs: Sequence[Job]) -> None:
 
 
 def _problems(job: Job) -> Iterator[str]:
+    if job.output.dtype == torch.float64 and not isinstance(job, Copy):
+        yield (
+            f"tensor '{job.output.name}': found float64, of which merging keeps float32: it "
+            "computes in that. Say so in the recipe, `dtype: float32`, or leave the tensor out."
+        )
     for node in walk(job):
         yield from _node_problems(node, job.output)
 

@@ -29,8 +29,9 @@ def refuse_nonfinite(values: torch.Tensor, info: TensorInfo, where: str, start: 
         MergeError: naming tensor, file, value and index.
     """
     first = int((~torch.isfinite(values)).nonzero()[0])
+    rounded = " in float32, which merging computes in," if info.dtype == torch.float64 else ""
     raise MergeError(
-        f"{where}: tensor '{info.name}': found {float(values[first])} at index "
+        f"{where}: tensor '{info.name}': found {float(values[first])}{rounded} at index "
         f"{index_in(info.shape, start + first)}; expected finite numbers. "
         "Mend the input or the parameters, or let them pass with `allow_nonfinite: true` "
         "(--allow-nonfinite)."

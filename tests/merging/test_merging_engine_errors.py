@@ -110,7 +110,21 @@ def test_overflow_of_the_output_dtype_is_refused(tmp_path, kind):
     run_merge([job], tmp_path / "out", EngineOptions(allow_nonfinite=True))
 
 
+def test_doubles_are_merged_in_float32_only_where_the_recipe_says_so(tmp_path):
+    exact = torch.full((3, 4), 0.1, dtype=torch.float64)
+    run_merge([merge(exact, exact)], tmp_path / "rounded")
+    assert torch.equal(load_file(tmp_path / "rounded/model.safetensors")["out.t"], exact.float())
+    # What is not merged keeps every digit.
+    run_merge([Copy(output=info(3, 4, dtype=torch.float64), tensor=ref(exact))], tmp_path / "kept")
+    assert torch.equal(load_file(tmp_path / "kept/model.safetensors")["out.t"], exact)
+    refuse(tmp_path, merge(exact, exact * 1e300), "e0: .*found inf in float32, which merging")
+
+
 MISFITS = {
+    "doubles": (
+        merge(ONE.double(), ONE.double(), output=info(3, 4, dtype=torch.float64)),
+        "found float64, of which merging keeps float32: .*`dtype: float32`",
+    ),
     "shape of an expert": (merge(ONE, ONE, TWO), r"e1: tensor 't': found shape \[3, 5\].*\[3, 4\]"),
     "whole numbers": (merge(ONE, ONE.int()), r"e0: .*found torch\.int32.*Copy it"),
     "output of whole numbers": (

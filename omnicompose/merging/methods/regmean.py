@@ -12,9 +12,10 @@ Directions that no data used keep the weighted mean, which is also what tensors 
 (norms, biases, embeddings). An expert without data has G_i = 0 and changes no measured matrix.
 
 Papers: "Dataless Knowledge Fusion by Merging Weights of Language Models", arXiv 2212.09849; checked
-against fusion_bench `regmean`. RegMean++: arXiv 2508.03121, of which only abstract and summaries
-could be read (inputs taken from the merged model's own forward pass); no record of its code was at
-hand, so `regmean_plus_plus` is that description, not a reproduction.
+against fusion_bench `regmean`. RegMean++: arXiv 2508.03121; read in its authors' summary and code
+(fusion_bench `regmean_plusplus`), not run beside it: embeddings first, then block by block each
+expert's own block on the merged model's states, its Grams (mean over tokens), the merge, and the
+merged block's output for the next.
 """
 
 import torch
