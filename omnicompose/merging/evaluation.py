@@ -123,12 +123,13 @@ class Evaluator:
         total = TiledSum(most_collected)
         see_stored = self._tile_observer(merge, context, observe_pass)
         step = size if needs_whole(merge) else self._tile_elements
-        for start, count in tiles_of_pass(merge, observe_pass, step):
+        stretches = tiles_of_pass(merge, observe_pass, step)
+        if see_stored is not None:
+            for position, stored in self._stored.walk(merge, stretches):
+                total.add(see_stored(Tile(position, size), stored))
+            return total.result()
+        for start, count in stretches:
             self._workspace.reset()
-            if see_stored is not None:
-                for position, stored in self._stored.read(merge, start, count):
-                    total.add(see_stored(Tile(position, size), stored))
-                continue
             group = self._group(merge, start, count)
             total.add(method.observe(group, context, observe_pass))
         return total.result()

@@ -80,6 +80,34 @@ class StoredTiles:
                 source.read_into(name, first + position, row)
             yield position, as_stored(tile)
 
+    def walk(
+        self, merge: Merge, stretches: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """First element and `[operand, element]` of every tile of some stretches, in order.
+
+        Several stretches that fit into one tile are given as one: a sample is counted at once.
+        """
+        total = sum(count for _, count in stretches)
+        if len(stretches) > 1 and total <= self._tile_elements:
+            self._workspace.reset()
+            yield stretches[0][0], self._gathered(merge, stretches, total)
+            return
+        for start, count in stretches:
+            self._workspace.reset()
+            yield from self.read(merge, start, count)
+
+    def _gathered(
+        self, merge: Merge, stretches: Sequence[tuple[int, int]], total: int
+    ) -> np.ndarray:
+        refs = operands(merge)
+        tile = self._workspace.take(merge.output.dtype, len(refs) * total, on_host=True)
+        tile = tile.view(len(refs), total)
+        for row, ref in zip(tile.unbind(), refs, strict=True):
+            pieces = row.split([count for _, count in stretches])
+            for piece, (start, _) in zip(pieces, stretches, strict=True):
+                ref.source.read_into(ref.name, ref.start + start, piece)
+        return as_stored(tile)
+
     def result(self, merge: Merge) -> torch.Tensor:
         """A buffer for a tile of the output."""
         size = min(merge.output.num_elements, self._tile_elements)

@@ -6,17 +6,20 @@ A safetensors file whose header says what it is:
     fisher              `<tensor>`    the tensor's shape; sum of squared gradients over examples
     attention           `attention`   [layers, 2] sum over examples of the attention that text pays
                                       to media and to text
-    targets             `hidden.<id>` [layers + 1, width], `logits.<id>` [words], per example
+    targets             `hidden.<example>.<blocks>` [width], `logits.<example>` [words]: of an
+                        example's last position, behind so many blocks and behind the head
 
 Tensors are called as in the backbone. Layers that read the same input (q, k and v) share one Gram;
-`aliases` in the header says whose. Sums of two files over different data add up (`add_statistics`).
+`aliases` in the header says whose. Sums of two files over different data add up, targets are put
+one after the other (`add_statistics`).
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -25,11 +28,14 @@ from omnicompose.merging.job import Measure, TensorRef
 from omnicompose.tensors.checkpoint import SafetensorsSource, open_safetensors
 from omnicompose.tensors.dtypes import HEADER_WORDS
 from omnicompose.tensors.header import LENGTH_BYTES, METADATA, read_header
-from omnicompose.tensors.source import TensorInfo, read_tensor, tensor_bytes
+from omnicompose.tensors.source import TensorInfo, tensor_bytes
 
 FORMAT = "omnicompose-statistics"
 FORMAT_VERSION = "1"
 ATTENTION = "attention"
+TARGETS = "targets"
+MEASURED = ("gram", "merged_gram", "fisher", ATTENTION, TARGETS)
+"""What data are measured for; other kinds are no sums over data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,9 @@ class StatisticsFacts:
         num_tokens: of the data.
         aliases: tensor to the tensor under whose name its sum lies.
         data: sha256 of every file of data that is in the sums.
+        counts: tensor to what its sum is over, where that is not `count`: Grams of layers that
+            only some of the tokens enter.
+        asked: hash of model, data and settings; empty for sums of several files.
     """
 
     kind: str
@@ -51,6 +60,8 @@ class StatisticsFacts:
     num_tokens: int
     aliases: Mapping[str, str]
     data: tuple[str, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    asked: str = ""
 
     @property
     def count(self) -> int:
@@ -68,7 +79,23 @@ class StatisticsFacts:
             "num_tokens": str(self.num_tokens),
             "aliases": json.dumps(dict(self.aliases), sort_keys=True),
             "data": json.dumps(self.data),
+            "counts": json.dumps(dict(self.counts), sort_keys=True),
+            "asked": self.asked,
         }
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, str]) -> Self:
+        """From what safetensors keeps."""
+        return cls(
+            kind=header["kind"],
+            model=header["model"],
+            num_examples=int(header["num_examples"]),
+            num_tokens=int(header["num_tokens"]),
+            aliases=json.loads(header["aliases"]),
+            data=tuple(json.loads(header["data"])),
+            counts=json.loads(header.get("counts", "{}")),
+            asked=header.get("asked", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +112,7 @@ class StatisticsFile:
         if wanted not in self.source.infos():
             return None
         ref = TensorRef(source=self.source, name=wanted)
-        return Measure(ref=ref, count=float(self.facts.count))
+        return Measure(ref=ref, count=float(self.facts.counts.get(wanted, self.facts.count)))
 
 
 def open_statistics(path: Path, kind: str | None = None) -> StatisticsFile:
@@ -111,14 +138,7 @@ def open_statistics(path: Path, kind: str | None = None) -> StatisticsFile:
             f"{path}: found {header['kind']}, expected {kind}. Run `omnicompose collect "
             f"--what {kind}`."
         )
-    facts = StatisticsFacts(
-        kind=header["kind"],
-        model=header["model"],
-        num_examples=int(header["num_examples"]),
-        num_tokens=int(header["num_tokens"]),
-        aliases=json.loads(header["aliases"]),
-        data=tuple(json.loads(header["data"])),
-    )
+    facts = StatisticsFacts.of_header(header)
     return StatisticsFile(path=path, facts=facts, source=open_safetensors(path))
 
 
@@ -157,52 +177,3 @@ def _header_bytes(facts: StatisticsFacts, infos: Mapping[str, TensorInfo]) -> by
     text = json.dumps(fields).encode()
     text += b" " * (-len(text) % LENGTH_BYTES)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
-
-
-def add_statistics(paths: Sequence[Path], out: Path) -> None:
-    """Add files up that hold one kind of sum of one model over different data.
-
-    Args:
-        paths: two or more.
-        out: the file to write.
-
-    Raises:
-        SourceError: the files do not belong together, or some data are in two of them.
-    """
-    files = [open_statistics(path) for path in paths]
-    _check_addable(files)
-    every = [file.facts for file in files]
-    facts = replace(
-        every[0],
-        num_examples=sum(one.num_examples for one in every),
-        num_tokens=sum(one.num_tokens for one in every),
-        data=tuple(sha256 for one in every for sha256 in one.data),
-    )
-    infos = {name: info for file in files for name, info in file.source.infos().items()}
-
-    def read(name: str) -> torch.Tensor:
-        found = [file.source for file in files if name in file.source.infos()]
-        total = read_tensor(found[0], name)
-        for source in found[1:]:
-            total += read_tensor(source, name)
-        return total
-
-    write_statistics(out, facts, infos, read)
-
-
-def _check_addable(files: Sequence[StatisticsFile]) -> None:
-    first = files[0]
-    for file in files[1:]:
-        ours = (first.facts.kind, first.facts.model, dict(first.facts.aliases))
-        theirs = (file.facts.kind, file.facts.model, dict(file.facts.aliases))
-        if ours != theirs:
-            raise SourceError(
-                f"{file.path}: found {theirs[0]} of {theirs[1]}, expected {ours[0]} of {ours[1]} "
-                f"as in {first.path}. Add files of one kind and model."
-            )
-    data = [sha256 for file in files for sha256 in file.facts.data]
-    if len(set(data)) < len(data):
-        raise SourceError(
-            f"{files[-1].path}: its data are in another of these files too; expected different "
-            "data. Leave one of them out."
-        )

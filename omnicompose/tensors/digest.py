@@ -13,7 +13,8 @@ from itertools import islice
 from omnicompose.tensors.journal import Mark
 from omnicompose.tensors.layout import FileLayout
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
+"""Read and hashed at once: small enough to stay in a processor's cache in between."""
 MOST_AT_ONCE = 64
 MARK_BYTES = 1 << 28
 """A file that grows without a pause is marked after so many bytes."""
@@ -54,13 +55,14 @@ class FileDigest:
             OSError: the file cannot be read back.
         """
         end = self._ends[num_tensors - 1]
+        chunk = memoryview(bytearray(min(CHUNK_BYTES, end - self.bytes_hashed)))
         while self.bytes_hashed < end:
-            length = min(CHUNK_BYTES, end - self.bytes_hashed)
-            data = os.pread(self._descriptor, length, self.bytes_hashed)
-            if not data:
+            room = chunk[: end - self.bytes_hashed]
+            num_read = os.preadv(self._descriptor, [room], self.bytes_hashed)
+            if not num_read:
                 raise OSError(f"{self.file.name} has become shorter")
-            self._hash.update(data)
-            self.bytes_hashed += len(data)
+            self._hash.update(chunk[:num_read])
+            self.bytes_hashed += num_read
         self.num_tensors = num_tensors
 
     def mark(self) -> Mark:

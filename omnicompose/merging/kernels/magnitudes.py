@@ -4,6 +4,9 @@ import numpy as np
 
 from omnicompose.merging.kernels.numbers import BLOCK, MAGNITUDE, bits, compiled, load
 
+ROWS = 16
+"""Rows that a block is seen as where a few of its numbers are looked for."""
+
 
 @compiled
 def count_prefixes(stored: np.ndarray, expert: int, counts: np.ndarray) -> None:
@@ -47,13 +50,12 @@ def split_deltas(
         expert: whose delta.
         least: first bit pattern of the stretch.
         end: first bit pattern behind it.
-        inside: uint32 `[element + 1]`, gets the patterns in the stretch.
+        inside: uint32 `[element + 1]`, gets the patterns in the stretch, in no particular order.
 
     Returns:
         How many are above the stretch, and how many in it.
     """
     patterns = np.empty(BLOCK, np.uint32)
-    width = np.uint32(end - least)
     num_above, num_inside = 0, 0
     for start in range(0, stored.shape[1], BLOCK):
         size = min(BLOCK, stored.shape[1] - start)
@@ -64,8 +66,36 @@ def split_deltas(
             patterns[i] = pattern
             above += np.uint32(pattern >= end)
         num_above += int(above)
-        for i in range(size):
-            # Written always, kept only if the place moves on: a branch here takes far longer.
-            inside[num_inside] = patterns[i]
-            num_inside += int(np.uint32(patterns[i] - least) < width)
+        patterns[size:] = end
+        num_inside = keep_between(patterns, least, end, inside, num_inside)
     return num_above, num_inside
+
+
+@compiled
+def keep_between(
+    patterns: np.ndarray, least: np.uint32, end: np.uint32, inside: np.ndarray, num_inside: int
+) -> int:
+    """Append the few of one block that are in a stretch; how many there are now.
+
+    The block is seen as `ROWS` rows. Only columns with a hit are looked at one by one: finding
+    them takes vector instructions, which compressing a whole block does not.
+    """
+    num_columns = BLOCK // ROWS
+    hits = np.zeros(num_columns, np.uint32)
+    columns = np.empty(num_columns + 1, np.uint32)
+    width = np.uint32(end - least)
+    for row in range(ROWS):
+        for column in range(num_columns):
+            pattern = patterns[row * num_columns + column]
+            hits[column] |= np.uint32(np.uint32(pattern - least) < width)
+    num_hit = 0
+    for column in range(num_columns):
+        # Written always, kept only if the place moves on: a branch here takes far longer.
+        columns[num_hit] = column
+        num_hit += int(hits[column])
+    for number in range(num_hit):
+        for row in range(ROWS):
+            pattern = patterns[row * num_columns + columns[number]]
+            inside[num_inside] = pattern
+            num_inside += int(np.uint32(pattern - least) < width)
+    return num_inside
