@@ -31,13 +31,35 @@ def _experts() -> dict[str, str]:
     }
 
 
+_CAPABILITIES = {
+    "vqa": "counts and names things in scenes",
+    "geometry": "measures geometric figures",
+    "chart": "reads charts",
+    "ocr": "reads printed letters",
+    "grounding": "says where in a scene things are",
+    "joint": "learned all five capabilities together: the upper bound of merging",
+}
+_WAYS = {
+    "lora": "a LoRA adapter",
+    "full": "every weight of language model and connector",
+}
+
+
+def _capabilities() -> dict[str, str]:
+    return {
+        f"capability-{what}-{way}": f"a fine-tune of capability-base that {does}; {how}"
+        for (what, does), (way, how) in product(_CAPABILITIES.items(), _WAYS.items())
+    }
+
+
 ZOO: dict[str, str] = {
     "base": "the language model that every expert adapts: LlamaForCausalLM, text only",
     "llava": "the base with a CLIP vision encoder as LlavaForConditionalGeneration; hosts the"
     " PEFT adapters image-standard and image-stressed",
     "encoder-audio": "a Whisper encoder of spoken numbers, frozen in every audio expert",
     "encoder-video": "a convolutional encoder of moving digits, frozen in every video expert",
-} | _experts()
+    "capability-base": "a small LLaVA for drawn pictures; hosts the five capabilities' fine-tunes",
+} | _experts() | _capabilities()
 """Every name of the zoo, with one line that says what it is."""
 
 
