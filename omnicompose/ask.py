@@ -96,12 +96,13 @@ def _modalities(model_dir: Path) -> Mapping[str, Mapping[str, object]]:
             f"{model_dir}: found no readable config.json, expected a composite. "
             f"Write one with `omnicompose compose RECIPE --out {model_dir}`."
         ) from err
-    if config.get("model_type") != "omnicompose":
+    fields = config if isinstance(config, dict) else {}
+    modalities: Mapping[str, Mapping[str, object]] = fields.get("modalities", {})
+    if fields.get("model_type") != "omnicompose" or not isinstance(modalities, dict):
         raise SourceError(
-            f"{path}: found model_type {config.get('model_type')!r}, expected 'omnicompose'. "
-            "Name a folder that `omnicompose compose` wrote."
+            f"{path}: found model_type {fields.get('model_type')!r}, expected 'omnicompose' with "
+            "its modalities. Name a folder that `omnicompose compose` wrote."
         )
-    modalities: Mapping[str, Mapping[str, object]] = config["modalities"]
     return modalities
 
 

@@ -85,10 +85,7 @@ def results_section(rows: Sequence[EvaluationRow]) -> str:
     """The table as Markdown."""
     if not rows:
         return NOT_MEASURED
-    lines = [
-        "| task | shown | score | n | accuracy, % | 95 % interval |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [*HEAD]
     for row in rows:
         numbers = (row.value, row.low, row.high)
         value, low, high = ("" if number is None else f"{number:.1f}" for number in numbers)

@@ -5,15 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForMultimodalLM,
-    AutoProcessor,
-    BatchFeature,
-    PreTrainedModel,
-    ProcessorMixin,
-)
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-import omnicompose.modeling  # noqa: F401  registers the composite with the Auto classes
+from omnicompose.modeling.loading import open_composite, open_model
 
 ContentItem = Mapping[str, str]
 """`{"type": "image", "path": ...}` or `{"type": "text", "text": ...}`."""
@@ -60,12 +54,18 @@ def load_replier(model_dir: Path, *, device: str = "cpu") -> Replier:
     """Load a folder that `omnicompose compose` wrote.
 
     On a CPU the weights become fp32: half precision is many times slower there.
+
+    Raises:
+        SourceError: it cannot be loaded whole.
     """
-    dtype = torch.float32 if device == "cpu" else "auto"
-    model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=dtype).to(device).eval()
-    return Replier(model=model, processor=AutoProcessor.from_pretrained(model_dir))
+    model, processor = open_composite(model_dir, torch.float32 if device == "cpu" else "auto")
+    return Replier(model=model.to(device), processor=processor)
 
 
 def load_stored(model_dir: Path) -> PreTrainedModel:
-    """The composite in the dtype in which it was written."""
-    return AutoModelForMultimodalLM.from_pretrained(model_dir, dtype="auto").eval()
+    """The composite in the dtype in which it was written.
+
+    Raises:
+        SourceError: it cannot be loaded whole.
+    """
+    return open_model(model_dir, "auto")

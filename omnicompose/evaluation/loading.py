@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForMultimodalLM, AutoProcessor
-from transformers.utils import logging
 
-from omnicompose.errors import EvaluationError
+from omnicompose.errors import EvaluationError, SourceError
 from omnicompose.evaluation.composite import Composite
 from omnicompose.evaluation.sample import file_sha256
+from omnicompose.modeling.loading import open_composite
 
 MODEL_TYPE = "omnicompose"
 IDENTITY_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -36,15 +32,10 @@ def load_composite(model_dir: Path, device: str, dtype: str) -> Composite:
     _check_device(device)
     wanted = "float32" if dtype == "auto" and torch.device(device).type == "cpu" else dtype
     try:
-        with _without_bars():
-            processor = AutoProcessor.from_pretrained(model_dir)
-            model = AutoModelForMultimodalLM.from_pretrained(model_dir, dtype=wanted).to(device)
-    except (OSError, ValueError, SafetensorError) as err:
-        said = " ".join(str(err).split())
-        raise EvaluationError(
-            f"{model_dir}: the composite cannot be loaded: {said}. `omnicompose verify "
-            f"{model_dir}` says which file is not as it was written; compose it again."
-        ) from err
+        model, processor = open_composite(model_dir, wanted)
+    except SourceError as err:
+        raise EvaluationError(str(err)) from err
+    model.to(device)
     ids = {name: entry["token_id"] for name, entry in model.config.modalities.items()}
     used = str(model.dtype).removeprefix("torch.")
     return Composite(model, processor, ids, (folder_digest(model_dir), used))
@@ -78,18 +69,6 @@ def _check_device(device: str) -> None:
         raise EvaluationError(
             f"--device {device}: {said}; expected a device that this torch finds, such as cpu."
         ) from err
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Silence transformers' bars: they draw on stderr even where nobody watches."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def folder_digest(model_dir: Path) -> str:

@@ -24,6 +24,7 @@ class ServingOptions:
         new_tokens: longest answer.
         waiting: requests that may wait for the model; more are told to come again.
         seconds: time for one answer, after which it ends where it is.
+        grace_seconds: time for the answers under way once the server is told to stop.
     """
 
     host: str = LOOPBACK
@@ -44,3 +45,4 @@ class ServingOptions:
     new_tokens: int = 1024
     waiting: int = 64
     seconds: float = 300.0
+    grace_seconds: float = 10.0

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 
@@ -16,6 +17,7 @@ from omnicompose.serving.limits import ServingOptions
 LOG = logging.getLogger(__name__)
 Piece = list[Shown] | str | Ending | Exception
 """What comes back, in this order: what was shown, texts, how it ended; or why it failed."""
+STOPPING = "the server is stopping."
 
 
 class BusyError(RequestError):
@@ -31,7 +33,8 @@ class _Job:
 
     def put(self, piece: Piece) -> None:
         """Hand a piece to the waiting request, from any thread."""
-        self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+        with suppress(RuntimeError):  # the loop has ended: nobody listens any more
+            self.loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
 
 
 class AnswerQueue:
@@ -48,6 +51,7 @@ class AnswerQueue:
         self.options = options
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
         self._open: set[_Job] = set()
+        self._stopping = False
 
     @property
     def waiting(self) -> int:
@@ -58,9 +62,11 @@ class AnswerQueue:
         """The pieces of an answer as they come.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many wait, or the server is stopping.
             OmniComposeError: the request cannot be answered.
         """
+        if self._stopping:
+            raise BusyError(STOPPING)
         if self.waiting >= self.options.waiting:
             raise BusyError(f"{self.waiting} requests wait already. Come again later.")
         loop = asyncio.get_running_loop()
@@ -79,6 +85,7 @@ class AnswerQueue:
 
     def _work(self, job: _Job) -> None:
         if job.gone.is_set():
+            job.put(BusyError(STOPPING))  # to a client that left, this says nothing
             return
         listener = Listener(shown=job.put, text=job.put, gone=job.gone)
         try:
@@ -90,8 +97,8 @@ class AnswerQueue:
             job.put(error)
 
     def close(self) -> None:
-        """Let go of everything that waits, and of the answer that is being made."""
+        """End the answer that is being made where it is, refuse what waits and what is to come."""
+        self._stopping = True
         for job in list(self._open):
             job.gone.set()
-            job.put(BusyError("the server is stopping."))
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=True)

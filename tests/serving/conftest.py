@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     address: str
+    folder: Path
     queue: AnswerQueue
 
 
@@ -41,7 +42,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    yield Served(address=f"http://127.0.0.1:{listening.getsockname()[1]}", queue=queue)
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield Served(address=address, folder=folder, queue=queue)
     server.should_exit = True
     thread.join(20)
     queue.close()

@@ -78,7 +78,7 @@ def test_the_page_shows_answer_and_routes(
         "Sound, 4 tokens",
         "Clip, 6 tokens",
     ]
-    assert "clip_vision → mlp → text stream" in captions[0]
+    assert "clip_vision → mlp → text stream" in captions[0].replace("\xa0", " ")
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
     folder = Path(os.environ.get("OMNICOMPOSE_SCREENSHOTS", tmp_path))
