@@ -7,10 +7,19 @@ from omnicompose.benchmark.suite import Suite, Variant
 from omnicompose.errors import RecipeError
 from omnicompose.merging.method import MethodSpec
 from omnicompose.merging.registry import METHODS, check_parameters, method_named
+from omnicompose.merging.searched import SEARCHED
 
-ALL = "all"
+ALL, ALL_DATA = "all", "all-data"
 AVERAGE = "linear"
 """The method that all others are compared with, as it is."""
+WRITTEN = "coefficients"
+"""What a search writes; no data give it."""
+SHOWN = {
+    "gram": "questions: Grams of inputs",
+    "merged_gram": "questions: Grams of inputs along the merge",
+    "fisher": "questions: squared gradients",
+    "attention": "questions: attention to media",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,35 @@ class Cell:
     @property
     def spec(self) -> MethodSpec:
         """Of its method."""
-        return method_named(self.variant.method).spec
+        return spec_of(self.variant.method)
+
+    @property
+    def data(self) -> str:
+        """What it is shown beside weights; empty for nothing."""
+        return data_of(self.variant)
+
+
+def spec_of(method: str) -> MethodSpec:
+    """What a method declares, whether it merges at once or searches first.
+
+    Raises:
+        RecipeError: there is no such method.
+    """
+    return SEARCHED[method] if method in SEARCHED else method_named(method).spec
+
+
+def data_of(variant: Variant) -> str:
+    """What a method looks at beside weights, in words; empty for nothing.
+
+    Raises:
+        RecipeError: an unknown method, profile or parameter.
+    """
+    parameters = check_parameters(variant.method, variant.parameters, variant.profile)
+    if variant.method in SEARCHED:
+        labelled = "reply" in SEARCHED[variant.method].data
+        return "questions and replies" if labelled else "questions"
+    kind = spec_of(variant.method).measures_under(parameters)
+    return "" if kind is None else SHOWN.get(kind, WRITTEN)
 
 
 def cells_of(suite: Suite, names: Sequence[str]) -> list[Cell]:
@@ -40,52 +77,67 @@ def cells_of(suite: Suite, names: Sequence[str]) -> list[Cell]:
 
     Args:
         suite: the benchmark.
-        names: methods, `METHOD@PROFILE`, the suite's variants, or `all`.
+        names: methods, `METHOD@PROFILE`, the suite's variants; `all` for those that look at weights
+            alone with all variants, `all-data` for those that look at data.
 
     Raises:
-        RecipeError: an unknown method, variant, profile or parameter.
+        RecipeError: an unknown method, variant, profile or parameter; a method that looks at data
+            which the suite does not give.
     """
+    for method in suite.budgets:
+        spec_of(method)
     variants = {AVERAGE: Variant(method=AVERAGE)}
     for name in names:
-        variants |= _everything(suite) if name == ALL else {name: _named(suite, name)}
-    for variant in variants.values():
-        check_parameters(variant.method, variant.parameters, variant.profile)
+        variants |= _group(suite, name) or {name: _named(suite, name)}
+    for label, variant in variants.items():
+        _check_data(suite, label, data_of(variant))
     policies = suite.modality if suite.kind == "compose" else ("",)
     return [
         Cell(
             label=f"{label} x {policy}" if policy else label,
             variant=variant,
             policy=policy,
-            reason=_reason(method_named(variant.method).spec, suite.num_models),
+            reason=_reason(spec_of(variant.method), suite.num_models),
         )
         for label, variant in variants.items()
         for policy in policies
     ]
 
 
-def _everything(suite: Suite) -> dict[str, Variant]:
-    """Every method that looks at weights alone, and the suite's variants."""
-    free = [
-        name
-        for name, method in METHODS.items()
-        if method.spec.measures_under(check_parameters(name, {})) is None
-    ]
-    return {name: Variant(method=name) for name in free} | dict(suite.variants)
+def _group(suite: Suite, name: str) -> dict[str, Variant]:
+    """The rows of `all` or of `all-data`; none for another name."""
+    if name not in (ALL, ALL_DATA):
+        return {}
+    own = {method: _variant(suite, method) for method in (*METHODS, *SEARCHED)}
+    looks = {method: data_of(variant) for method, variant in own.items()}
+    if name == ALL:
+        return {method: own[method] for method in own if not looks[method]} | dict(suite.variants)
+    return {method: own[method] for method in own if looks[method] not in ("", WRITTEN)}
 
 
 def _named(suite: Suite, name: str) -> Variant:
     if name in suite.variants:
         return suite.variants[name]
     method, at, profile = name.partition("@")
-    spec = method_named(method).spec
-    variant = Variant(method=method, profile=profile if at else None)
-    parameters = check_parameters(method, {}, variant.profile)
-    if (measured := spec.measures_under(parameters)) is not None:
+    return _variant(suite, method, profile if at else None)
+
+
+def _variant(suite: Suite, method: str, profile: str | None = None) -> Variant:
+    return Variant(method=method, profile=profile, parameters=suite.budgets.get(method, {}))
+
+
+def _check_data(suite: Suite, label: str, data: str) -> None:
+    if data == WRITTEN:
         raise RecipeError(
-            f"--methods: {name} looks at data ({measured}), and a suite holds none for it. Choose "
-            "methods that look at weights alone, or give its statistics in a merge of your own."
+            f"--methods: {label} takes the coefficients that a search wrote, which no suite gives. "
+            "Name the search itself, such as expert_merging_plus_plus."
         )
-    return variant
+    if data and not suite.calibration:
+        raise RecipeError(
+            f"--methods: {label} looks at data ({data}), and suite {suite.name!r} holds none for "
+            "it. Name a task for each model under `calibration:` in the suite, or choose methods "
+            "that look at weights alone (`all`)."
+        )
 
 
 def _reason(spec: MethodSpec, num_models: int) -> str:

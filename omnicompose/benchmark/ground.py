@@ -10,6 +10,7 @@ from typing import Protocol
 import yaml
 
 from omnicompose.benchmark.cells import Cell
+from omnicompose.benchmark.memory import watching
 from omnicompose.composer import ComposeOptions, compose
 from omnicompose.composer_build import ComposeResult
 from omnicompose.evaluation.composite import Composite
@@ -18,6 +19,8 @@ from omnicompose.merger import merge
 from omnicompose.recipe_values import Source
 
 Content = dict[str, object]
+DATA_SUFFIXES = (".search", ".statistics")
+"""Of the folders that `merge` lays beside its result where it looks at data."""
 Build = Callable[[Path, Path, ComposeOptions], ComposeResult]
 
 
@@ -28,9 +31,10 @@ class Built:
     Attributes:
         folder: the finished folder.
         recipe: the file that `omnicompose merge` or `compose` makes it from.
-        seconds: wall time of the merge, without planning.
-        cpu_seconds: of everything, planning and hashing included.
+        seconds: wall time of everything: data, search, planning, merge, hashing.
+        cpu_seconds: of the same.
         peak_bytes: most memory that the engine's buffers held.
+        memory_bytes: most memory that the process held, over what it held before.
     """
 
     folder: Path
@@ -38,6 +42,7 @@ class Built:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    memory_bytes: int
 
 
 class Ground(Protocol):
@@ -98,20 +103,29 @@ class ComposeGround:
 
 
 def build(how: Build, content: Content, folder: Path) -> Built:
-    """Write a recipe beside its folder and build it."""
+    """Write a recipe beside its folder and build it, from nothing: its cost is that of one run."""
     recipe = folder.with_suffix(".yaml")
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    started = time.process_time()
-    result = how(recipe, folder, ComposeOptions())
+    remove(folder)
+    with watching() as peak:
+        started, cpu_started = time.monotonic(), time.process_time()
+        result = how(recipe, folder, ComposeOptions())
+        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     return Built(
         folder=folder,
         recipe=recipe,
-        seconds=result.seconds,
-        cpu_seconds=time.process_time() - started,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
         peak_bytes=result.peak_buffer_bytes,
+        memory_bytes=peak.bytes,
     )
+
+
+def remove(folder: Path) -> None:
+    """A built folder, and what was measured or searched for it."""
+    for suffix in ("", *DATA_SUFFIXES):
+        shutil.rmtree(folder.with_name(f"{folder.name}{suffix}"), ignore_errors=True)
 
 
 def build_merge(content: Content, folder: Path) -> Built:

@@ -6,9 +6,11 @@ multiplies the merged delta, as `then: [{method: task_arithmetic, parameters: {s
 in a recipe, without building the merge again.
 """
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -56,8 +58,8 @@ class Host:
         """Give the composite base + scale * (merged - base).
 
         Raises:
-            EvaluationError: the merged folder holds another tensor than the base, or in another
-                shape.
+            EvaluationError: the merged folder holds another tensor than the base, lacks one, or has
+                one in another shape.
         """
         model: nn.Module = self.composite.model  # type: ignore[assignment]  # what was loaded is one
         held = model.state_dict()
@@ -70,6 +72,11 @@ class Host:
             held[place].copy_(wanted)
             if not place.startswith(LANGUAGE_MODEL):
                 self.composite.forget()
+        if lacking := sorted(self.places.keys() - merged.keys()):
+            raise EvaluationError(
+                f"{lacking[0]}: the base has it, the merged model does not ({len(lacking)} of "
+                f"{len(self.places)} tensors). A suite's models must be fine-tunes of its base."
+            )
 
     def _place(self, name: str, value: torch.Tensor) -> str:
         place = self.places.get(name, "")
@@ -88,6 +95,8 @@ def open_host(suite: Suite, work: Path) -> Host:
         SourceError: the base cannot be opened.
         PlanError: it cannot be composed.
     """
+    for left in ("backbone", "host"):  # of a run that was cut off, perhaps of another base
+        shutil.rmtree(work / left, ignore_errors=True)
     backbone = suite.backbone
     place = absolute(backbone) if backbone else str(write_backbone(suite.base, work / "backbone"))
     content: Content = {
@@ -108,8 +117,7 @@ def open_host(suite: Suite, work: Path) -> Host:
         for origin in entry.inputs
         if origin.label == label
     }
-    if not (work / "host").is_dir():
-        compose(file, work / "host")
+    compose(file, work / "host")
     composite = load_composite(work / "host", "cpu", "float32")
     held: Tensors = composite.model.state_dict()  # type: ignore[attr-defined]
     base = {name: held[name].clone() for name in places.values()}
@@ -123,10 +131,12 @@ class MergeGround:
     Attributes:
         suite: names them.
         host: asks what they become.
+        data: by model what methods that look at data are shown.
     """
 
     suite: Suite
     host: Host
+    data: Mapping[str, Path] = field(default_factory=dict)
     _held: tuple[Path, Tensors] | None = None
 
     def references(self) -> Mapping[str, Content]:
@@ -139,6 +149,11 @@ class MergeGround:
     def recipe(self, cell: Cell, seed: int) -> Content:
         """A recipe of `omnicompose merge`."""
         content = self._content(list(self.suite.models.items()), self.suite.weight)
+        if cell.data:
+            content["models"] = [
+                one | {"data": str(self.data[name].resolve())}
+                for name, one in zip(self.suite.models, _entries(content), strict=True)
+            ]
         return content | method_fields(cell) | {"seed": seed}
 
     def build(self, content: Content, folder: Path) -> Built:
@@ -162,6 +177,10 @@ class MergeGround:
             "method": "linear",
             "dtype": "float32",
         }
+
+
+def _entries(content: Content) -> list[Content]:
+    return cast(list[Content], content["models"])
 
 
 def _tensors(folder: Path) -> Tensors:

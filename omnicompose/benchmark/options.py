@@ -11,8 +11,10 @@ class BenchmarkOptions:
 
     Attributes:
         methods: names of methods (`ties`, `optmerge@full` for a profile) and of the suite's
-            variants; `all`: every method that needs no data, and every variant.
-        limit: questions per task and set of modalities, fewer than the suite's; None: the suite's.
+            variants; `all`: every method that needs no data, and every variant; `all-data`: every
+            method that looks at data.
+        limit: questions per task and set of modalities in place of the suite's, and at most so many
+            of those that methods are shown; None: the suite's.
         seeds: runs of methods that draw random numbers; None: the suite's.
         batch_size: prompts in one forward pass.
         keep: keep every merged folder, not its row alone.

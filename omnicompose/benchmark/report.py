@@ -51,10 +51,12 @@ def _result(summary: Summary, one: Standing) -> Line:
         **{task: row.accuracy(task) for task in (*exam.tasks, *exam.skills)},
         **_fields("forgotten", one.forgotten),
         "on_front": one.on_front,
+        "data": row.data,
         "seeds": row.seeds,
         "merge_seconds": row.seconds,
         "merge_cpu_seconds": row.cpu_seconds,
         "peak_buffer_bytes": row.peak_bytes,
+        "peak_memory_bytes": row.memory_bytes,
         "reason": row.reason,
     }
 
@@ -95,8 +97,10 @@ def _words(summary: Summary, one: Standing) -> Line:
         line["base's skill"] = f"{100 * (one.skill.value or 0):.1f}"
     if one.forgotten is not None:
         line["forgotten"] = _interval(one.forgotten, signed=True)
+    if any(other.row.data for other in summary.standings):
+        line["data"] = row.data or "none"
     line["CPU s"] = f"{row.cpu_seconds:.2f}"
-    line["peak MB"] = f"{row.peak_bytes / 1e6:.1f}"
+    line["peak MB"] = f"{(row.memory_bytes or row.peak_bytes) / 1e6:.1f}"
     return line
 
 
@@ -121,22 +125,28 @@ def findings(summary: Summary) -> list[str]:
     ranked = [one for one in summary.standings if one.row.kind == METHOD]
     best = ranked[0].row.label
     tied = [label for label in summary.ties[best] if label != best]
-    number = len(summary.exam.joined(summary.exam.tasks))
-    level = "no other row" if not tied else ", ".join(tied)
-    asked = f"{number} questions, {len(summary.exam.tasks)} tasks that count alike"
+    exam, level = summary.exam, ", ".join(tied) or "no other row"
+    above = ", ".join(summary.above_average) or "no row"
+    asked = f"{exam.num_questions} questions, {len(exam.tasks)} tasks that count alike"
     found = [
         f"- {asked}; 95 % intervals, paired by question, clustered by medium.",
         f"- Highest score: {best}. Not shown to differ from it (all pairs, Holm): {level}.",
+        f"- Shown to be above the plain weight average (all rows, Holm): {above}.",
     ]
-    better = [one.row.label for one in ranked if (one.over_average.low or 0) > 0]
-    found.append(f"- Above the plain weight average: {', '.join(better) or 'no row'}.")
     if any(one.over_joint is not None for one in ranked):
-        reached = [
-            one.row.label for one in ranked if one.over_joint and (one.over_joint.high or 0) >= 0
-        ]
-        found.append(f"- Not shown to be below joint training: {', '.join(reached) or 'no row'}.")
+        reached = [one.row.label for one in ranked if one.row.label not in summary.below_joint]
+        found.append(
+            "- Not shown to be below joint training (all rows, Holm): "
+            f"{', '.join(reached) or 'no row'}."
+        )
     if front := [one.row.label for one in ranked if one.on_front]:
         found.append(f"- On the front of score and the base's skill: {', '.join(front)}.")
+    if shown := sorted({one.row.data for one in ranked if one.row.data}):
+        number = shown[0].partition(" ")[0]
+        found.append(
+            f"- Methods that look at data were shown {number} questions of the models' own tasks, "
+            "on media that nothing is ranked by; their time and memory include it."
+        )
     return found + [f"- Not run: {row.label}: {row.reason}" for row in summary.skipped]
 
 

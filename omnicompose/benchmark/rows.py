@@ -42,9 +42,11 @@ class Row(BaseModel):
         tried: every scale.
         scores: by task the share of runs that answered each question rightly, at `scale`.
         plain: the same at scale 1, the method as it is.
-        seconds: wall time of the merge, the mean of the runs.
-        cpu_seconds: of planning, merging and hashing, the mean of the runs.
+        data: what the method was shown beside weights; empty for nothing.
+        seconds: wall time of data, search, planning, merging and hashing, the mean of the runs.
+        cpu_seconds: of the same.
         peak_bytes: most memory that the engine's buffers held.
+        memory_bytes: most memory that the process held, over what it held before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +67,8 @@ class Row(BaseModel):
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
+    memory_bytes: int = 0
+    data: str = ""
 
     def accuracy(self, task: str) -> float:
         """At the chosen scale, in [0, 1]."""

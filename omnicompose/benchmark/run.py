@@ -1,19 +1,16 @@
 """Run a benchmark: every row that is not there yet, then the comparison of all of them."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from omnicompose.benchmark.bench import WORK, Bench, open_bench
 from omnicompose.benchmark.cells import AVERAGE as AVERAGE_METHOD
 from omnicompose.benchmark.cells import Cell, cells_of
-from omnicompose.benchmark.ground import Built, ComposeGround, Content, Ground
-from omnicompose.benchmark.host import MergeGround, open_host
+from omnicompose.benchmark.ground import Built, Content, remove
 from omnicompose.benchmark.options import BenchmarkOptions
-from omnicompose.benchmark.questions import Questions, Scores, read_questions
+from omnicompose.benchmark.questions import Questions, Scores
 from omnicompose.benchmark.report import write_report
 from omnicompose.benchmark.rows import (
     METHOD,
@@ -26,43 +23,20 @@ from omnicompose.benchmark.rows import (
 )
 from omnicompose.benchmark.suite import Suite
 from omnicompose.benchmark.summary import AVERAGE, Exam, Summary, summarise
-from omnicompose.errors import MergeError, PlanError, RecipeError
+from omnicompose.errors import (
+    CalibrationError,
+    MergeError,
+    PlanError,
+    RecipeError,
+    TuningError,
+)
 from omnicompose.evaluation.journal import file_name
-from omnicompose.experts.resolve import resolve
-from omnicompose.recipe_values import Source
 
 Say = Callable[[str], None]
-WORK = ".work"
-_CONTENT_SUFFIXES = (".safetensors", ".json")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What stays the same for all rows.
-
-    Attributes:
-        suite: what is compared.
-        out: the results folder.
-        options: what of the suite is run.
-        ground: builds merges and opens them.
-        test: the questions that rows are ranked by, and those of the base's skills.
-        validation: the questions that scales are chosen on.
-        key: of everything that all rows depend on.
-    """
-
-    suite: Suite
-    out: Path
-    options: BenchmarkOptions
-    ground: Ground
-    test: Questions
-    validation: Questions
-    key: str
-
-    def row_key(self, cell: Cell | None, label: str) -> str:
-        """Of one row."""
-        variant = None if cell is None else cell.variant.model_dump(mode="json")
-        parts = [self.key, label, variant, None if cell is None else cell.policy]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+FOUND = "found.yaml"
+"""What a search writes: the recipe of its coefficients, which merges without data."""
+_OF_ONE_ROW = (CalibrationError, MergeError, PlanError, RecipeError, TuningError)
+"""What keeps one row from being made, and none of the others."""
 
 
 def run(suite: Suite, out: Path, options: BenchmarkOptions, say: Say) -> Summary:
@@ -80,7 +54,7 @@ def run(suite: Suite, out: Path, options: BenchmarkOptions, say: Say) -> Summary
         EvaluationError: an unknown task, or a file in `out` that is none of ours.
     """
     cells = cells_of(suite, options.methods)  # before anything heavy: mistakes show at once
-    bench = _open(suite, out, options)
+    bench = open_bench(suite, out, options)
     rows = [
         *(_reference(bench, label, content, say) for label, content in _references(bench)),
         *(_row(bench, cell, say) for cell in cells),
@@ -96,50 +70,6 @@ def run(suite: Suite, out: Path, options: BenchmarkOptions, say: Say) -> Summary
     summary = summarise(suite.name, exam, rows)
     write_report(out, summary)
     return summary
-
-
-def _open(suite: Suite, out: Path, options: BenchmarkOptions) -> Bench:
-    limit = options.limit or suite.limit
-    media = out / "media"
-    test = read_questions((*suite.tasks, *suite.skills), media, limit)
-    validation = read_questions(suite.validation, media, limit)
-    (out / WORK).mkdir(parents=True, exist_ok=True)
-    ground: Ground = (
-        MergeGround(suite, open_host(suite, out / WORK))
-        if suite.kind == "merge"
-        else ComposeGround(suite.base, suite.experts)
-    )
-    parts = [
-        suite.model_dump(mode="json", exclude={"variants", "summary"}),
-        test.digest,
-        validation.digest,
-        options.seeds or suite.seeds,
-        {source.text: _stamps(source) for source in _sources(suite)},
-    ]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Bench(
-        suite=suite,
-        out=out,
-        options=options,
-        ground=ground,
-        test=test,
-        validation=validation,
-        key=key,
-    )
-
-
-def _sources(suite: Suite) -> list[Source]:
-    named = [suite.base, suite.joint, suite.backbone]
-    found = [one for one in named if one is not None]
-    return [*found, *suite.models.values(), *suite.experts.values()]
-
-
-def _stamps(source: Source) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file: a model that was trained again is another model."""
-    folders = [resolve(source), *([resolve(source.adapter)] if source.adapter else [])]
-    files = [path for folder in folders for path in sorted(folder.rglob("*"))]
-    kept = [path for path in files if path.suffix in _CONTENT_SUFFIXES]
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in kept]
 
 
 def _references(bench: Bench) -> list[tuple[str, Content]]:
@@ -158,30 +88,34 @@ def _reference(bench: Bench, label: str, content: Content, say: Say) -> Row:
     built = bench.ground.build(content, _folder(bench, label, 0))
     scores = _ask(bench, built, bench.test, 1.0)
     row = Row(label=label, kind=REFERENCE, key=key, scores=scores, plain=scores, **_costs([built]))
-    return _finish(bench, row, say)
+    return _finish(bench, row, [built], say)
 
 
 def _row(bench: Bench, cell: Cell, say: Say) -> Row:
+    """A method's row; one that could not be made before is tried again."""
     key = bench.row_key(cell, cell.label)
     done = finished(bench.out, cell.label, key)
-    if done is not None:
+    if done is not None and done.kind != NOT_RUN:
         return done
-    reason = cell.reason
+    reason, built = cell.reason, list[Built]()
     if not reason:
         try:
-            return _finish(bench, _method_row(bench, cell, key), say)
-        except (MergeError, PlanError, RecipeError) as error:
+            return _finish(bench, _method_row(bench, cell, key, built), built, say)
+        except _OF_ONE_ROW as error:
             reason = str(error)
-    return _finish(bench, Row(kind=NOT_RUN, key=key, reason=reason, **_names(cell)), say)
+    row = Row(kind=NOT_RUN, key=key, reason=reason, **_names(bench, cell))
+    return row if row == done else _finish(bench, row, built, say)
 
 
-def _method_row(bench: Bench, cell: Cell, key: str) -> Row:
-    """Build with every seed, choose the scale on the validation questions, ask the others."""
+def _method_row(bench: Bench, cell: Cell, key: str, built: list[Built]) -> Row:
+    """Build with every seed, choose the scale on the validation questions, ask the others.
+
+    `built` gets what was built, also where a later step fails.
+    """
     seeds = (bench.options.seeds or bench.suite.seeds) if cell.spec.stochastic else 1
-    built = [
-        bench.ground.build(bench.ground.recipe(cell, seed), _folder(bench, cell.label, seed))
-        for seed in range(seeds)
-    ]
+    for seed in range(seeds):
+        content = bench.ground.recipe(cell, seed)
+        built.append(bench.ground.build(content, _folder(bench, cell.label, seed)))
     tried = _tried(bench, built)
     scale = _best(tried)
     plain = _mean([_ask(bench, one, bench.test, 1.0) for one in built])
@@ -196,7 +130,7 @@ def _method_row(bench: Bench, cell: Cell, key: str) -> Row:
         tried=tried,
         scores=scores,
         plain=plain,
-        **_names(cell),
+        **_names(bench, cell),
         **_costs(built),
     )
 
@@ -236,14 +170,16 @@ def _folder(bench: Bench, label: str, seed: int) -> Path:
     return bench.out / WORK / f"{file_name(label)}-{seed}"
 
 
-def _names(cell: Cell) -> dict[str, object]:
+def _names(bench: Bench, cell: Cell) -> dict[str, object]:
     variant = cell.variant
+    shown = f"{bench.calibration.num_questions} {cell.data}"
     return {
         "label": cell.label,
         "method": variant.method,
         "profile": variant.profile or "",
         "parameters": dict(variant.parameters),
         "policy": cell.policy,
+        "data": shown if cell.data else "",
     }
 
 
@@ -252,18 +188,22 @@ def _costs(built: Sequence[Built]) -> dict[str, object]:
         "seconds": fmean(one.seconds for one in built),
         "cpu_seconds": fmean(one.cpu_seconds for one in built),
         "peak_bytes": max(one.peak_bytes for one in built),
+        "memory_bytes": max(one.memory_bytes for one in built),
     }
 
 
-def _finish(bench: Bench, row: Row, say: Say) -> Row:
+def _finish(bench: Bench, row: Row, built: Sequence[Built], say: Say) -> Row:
     """Keep the row and its recipes; merged folders go unless they are wanted."""
     write_row(bench.out, row)
-    for recipe in (bench.out / WORK).glob(f"{file_name(row.label)}-*.yaml"):
-        place = bench.out / "recipes" / recipe.name
+    for one in built:
+        place = bench.out / "recipes" / one.recipe.name
         place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(recipe, place)
+        shutil.copyfile(one.recipe, place)
+        found = one.folder.with_name(f"{one.folder.name}.search") / FOUND
+        if found.is_file():
+            shutil.copyfile(found, place.with_suffix(".found.yaml"))
         if not bench.options.keep:
-            shutil.rmtree(recipe.with_suffix(""), ignore_errors=True)
+            remove(one.folder)
     asked = [task for task in bench.suite.tasks if task in row.scores]
     score = f"{100 * fmean(row.accuracy(task) for task in asked):.1f} %" if asked else row.reason
     say(f"{row.label}: {score}")

@@ -1,6 +1,6 @@
 """What a benchmark compares: models, tasks, and the questions that coefficients are chosen on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -75,6 +75,12 @@ class Suite(Strict):
     """Questions per task and set of modalities; null: all."""
     variants: Mapping[str, Variant] = Field(default_factory=dict)
     """Methods with other settings, compared beside those at their defaults."""
+    calibration: Mapping[str, str] = Field(default_factory=dict)
+    """Of `models`, by name: the task whose questions are shown to methods that look at data."""
+    calibration_limit: int = Field(default=32, ge=1)
+    """Questions of each of those tasks, the first ones."""
+    budgets: Mapping[str, Parameters] = Field(default_factory=dict)
+    """By method, settings that keep its search short; a row shows them as its parameters."""
 
     @property
     def kind(self) -> Literal["merge", "compose"]:
@@ -86,22 +92,50 @@ class Suite(Strict):
         """How many take part in a merge."""
         return len(self.models or self.experts)
 
+    @property
+    def own_content(self) -> dict[str, object]:
+        """What every row depends on."""
+        of_some = {"summary", "variants", "calibration", "calibration_limit", "budgets"}
+        return self.model_dump(mode="json", exclude=of_some)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.models) == bool(self.experts):
             raise ValueError("expected either `models:` or `experts:`, and not both.")
-        if shared := sorted({*self.validation} & {*self.tasks, *self.skills}):
-            raise ValueError(
-                f"validation: {', '.join(shared)} also counts for the ranking. Choose scales on "
-                "questions that nothing is ranked by."
-            )
+        self._check_scales()
+        self._check_calibration()
+        chosen = {"validation": self.validation, "calibration": self.calibration.values()}
+        for key, names in chosen.items():
+            if shared := sorted(_plain(names) & _plain((*self.tasks, *self.skills))):
+                raise ValueError(
+                    f"{key}: {', '.join(shared)} also counts for the ranking. Choose coefficients "
+                    "on questions that nothing is ranked by."
+                )
+        return self
+
+    def _check_scales(self) -> None:
         if self.scales != (1.0,) and not self.validation:
             raise ValueError("scales: there is no `validation:` to choose them on. Name tasks.")
         if 1.0 not in self.scales:
             raise ValueError("scales: 1, which leaves a method as it is, must be among them.")
         if self.kind == "compose" and self.scales != (1.0,):
             raise ValueError("scales: only merges of `models:` are scaled. Leave it out.")
-        return self
+
+    def _check_calibration(self) -> None:
+        if self.calibration and self.kind == "compose":
+            raise ValueError(
+                "calibration: only merges of `models:` are shown data here. Leave it out."
+            )
+        if self.calibration and self.calibration.keys() != self.models.keys():
+            raise ValueError(
+                f"calibration: found tasks of {', '.join(self.calibration)}, expected one task of "
+                f"each of {', '.join(self.models)}."
+            )
+
+
+def _plain(names: Iterable[str]) -> set[str]:
+    """Tasks, whatever is shown of their media: the answers are the same."""
+    return {name.partition("@")[0] for name in names}
 
 
 def read_suite(name: str) -> Suite:

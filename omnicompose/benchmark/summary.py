@@ -1,23 +1,36 @@
 """From rows to a ranking: paired differences with intervals, and which rows do not differ.
 
 A row's score is the mean over the tasks of its accuracy. Differences are taken question by
-question, with standard errors clustered by picture; the ranking corrects its p-values for all pairs
-of rows (Holm), and a row's rank is an interval: no better than one more than the number of rows
-shown to be better, no worse than the number of rows not shown to be worse.
+question within each task, with standard errors clustered by picture; the ranking corrects its
+p-values for all pairs of methods (Holm), and a row's rank is an interval: no better than one more
+than the number of rows shown to be better, no worse than the number of rows not shown to be worse.
+What is said of all methods against the plain average, and against joint training, is corrected for
+their number too; the intervals of the table are of one row each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-
-import numpy as np
-from scipy.special import stdtr
+from statistics import fmean
 
 from omnicompose.benchmark.rows import METHOD, NOT_RUN, REFERENCE, Row
-from omnicompose.evaluation.statistics import Estimate, Floats, estimate, holm
+from omnicompose.evaluation.statistics import (
+    Estimate,
+    Groups,
+    Stratum,
+    Tested,
+    groups_of,
+    holm,
+    mean_of_means,
+    minus,
+    stratum,
+)
 
 LEVEL = 0.05
 AVERAGE, BASE, JOINT = "weight average", "base", "joint training"
+Answers = Sequence[Stratum]
+"""What a row answered to some tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +60,34 @@ class Standing:
     on_front: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Some tasks that count alike.
+
+    Attributes:
+        clusters: by task, of each question; of one name in several tasks is one cluster.
+    """
+
+    clusters: Mapping[str, Sequence[str]]
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Which clusters of the tasks are the same."""
+        return groups_of(list(self.clusters.values()))
+
+    def answers(self, scores: Mapping[str, Sequence[float]]) -> Answers:
+        """A row's scores by task."""
+        return [stratum(scores[task], own) for task, own in self.clusters.items()]
+
+    def mean(self, answers: Answers) -> Estimate:
+        """Over the tasks."""
+        return mean_of_means(answers, self.groups).estimate
+
+    def difference(self, first: Answers, second: Answers) -> Tested:
+        """First minus second, question by question."""
+        return mean_of_means(minus(first, second), self.groups)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exam:
     """What every row was asked.
@@ -54,26 +95,26 @@ class Exam:
     Attributes:
         tasks: that the ranking counts.
         skills: of the base.
-        clusters: by task, of each question.
+        clusters: by task, of each question; tasks of one family may share clusters.
     """
 
     tasks: tuple[str, ...]
     skills: tuple[str, ...]
     clusters: Mapping[str, Sequence[str]]
 
-    def joined(self, tasks: Sequence[str]) -> list[str]:
-        """Clusters of the questions of some tasks; tasks share none."""
-        return [f"{task} {cluster}" for task in tasks for cluster in self.clusters[task]]
+    @property
+    def num_questions(self) -> int:
+        """That the ranking counts."""
+        return sum(len(self.clusters[task]) for task in self.tasks)
 
-    def weighted(self, scores: Mapping[str, Sequence[float]], tasks: Sequence[str]) -> Floats:
-        """Scores whose plain mean is the mean over the tasks."""
-        total = sum(len(self.clusters[task]) for task in tasks)
-        parts = [
-            np.asarray(scores[task], dtype=np.float64)
-            * (total / (len(tasks) * len(self.clusters[task])))
-            for task in tasks
-        ]
-        return np.concatenate(parts)
+    def panel(self, tasks: Iterable[str]) -> Panel:
+        """Some of the tasks."""
+        return Panel(
+            clusters={
+                task: [f"{task.partition('/')[0]} {one}" for one in self.clusters[task]]
+                for task in tasks
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +127,8 @@ class Summary:
         standings: references first, then methods from the best on.
         skipped: rows that cannot be run, with the reason.
         ties: per method, by label, the methods that it is not shown to differ from.
+        above_average: methods shown to be above the plain weight average.
+        below_joint: methods shown to be below joint training.
     """
 
     suite: str
@@ -93,20 +136,19 @@ class Summary:
     standings: tuple[Standing, ...]
     skipped: tuple[Row, ...]
     ties: Mapping[str, tuple[str, ...]]
+    above_average: tuple[str, ...]
+    below_joint: tuple[str, ...]
 
 
 def summarise(suite: str, exam: Exam, rows: Sequence[Row]) -> Summary:
     """Compare every row with every other."""
     run = [row for row in rows if row.kind != NOT_RUN]
-    by_label = {row.label: row for row in run}
-    scores = {row.label: exam.weighted(row.scores, exam.tasks) for row in run}
+    panel = exam.panel(exam.tasks)
+    answers = {row.label: panel.answers(row.scores) for row in run}
     methods = [row.label for row in run if row.kind == METHOD]
-    differ = _differences(methods, scores, exam.joined(exam.tasks))
-    front = _front(run, exam)
-    standings = [
-        _standing(row, exam, by_label, _rank(row, methods, scores, differ), row.label in front)
-        for row in run
-    ]
+    differ = _differences(methods, answers, panel)
+    judge = _Judge(exam=exam, panel=panel, rows=run, answers=answers)
+    standings = [judge.standing(row, _rank(row, methods, answers, differ)) for row in run]
     order = {REFERENCE: 0, METHOD: 1}
     standings.sort(key=lambda one: (order[one.row.kind], -(one.score.value or 0.0)))
     return Summary(
@@ -118,94 +160,126 @@ def summarise(suite: str, exam: Exam, rows: Sequence[Row]) -> Summary:
             label: tuple(other for other in methods if frozenset((label, other)) not in differ)
             for label in methods
         },
+        above_average=_shown(methods, answers, panel, AVERAGE, sign=1),
+        below_joint=_shown(methods, answers, panel, JOINT, sign=-1),
     )
 
 
 def _differences(
-    labels: Sequence[str], scores: Mapping[str, Floats], clusters: Sequence[str]
+    labels: Sequence[str], answers: Mapping[str, Answers], panel: Panel
 ) -> set[frozenset[str]]:
     """The pairs of rows that are shown to differ, all pairs considered together."""
     pairs = list(combinations(labels, 2))
-    found = [estimate(scores[a] - scores[b], clusters) for a, b in pairs]
-    corrected = holm([_p_value(one) for one in found])
-    return {frozenset(pair) for pair, p in zip(pairs, corrected, strict=True) if p < LEVEL}
+    found = [panel.difference(answers[a], answers[b]).p_value for a, b in pairs]
+    return {frozenset(pair) for pair, p in zip(pairs, holm(found), strict=True) if p < LEVEL}
 
 
-def _p_value(difference: Estimate) -> float:
-    """Two-sided, of no difference; 1 where the rows answered alike."""
-    if not difference.value or not difference.stderr:
-        return 1.0
-    return float(2 * stdtr(difference.clusters - 1, -abs(difference.value) / difference.stderr))
+def _shown(
+    methods: Sequence[str],
+    answers: Mapping[str, Answers],
+    panel: Panel,
+    reference: str,
+    *,
+    sign: int,
+) -> tuple[str, ...]:
+    """The methods shown to lie above (+1) or below (-1) a reference, all considered together."""
+    if reference not in answers:
+        return ()
+    found = [panel.difference(answers[label], answers[reference]) for label in methods]
+    corrected = holm([one.p_value for one in found])
+    return tuple(
+        label
+        for label, one, p in zip(methods, found, corrected, strict=True)
+        if p < LEVEL and sign * (one.estimate.value or 0.0) > 0
+    )
+
+
+def _mean(answers: Answers) -> float:
+    return fmean(one.mean for one in answers)
 
 
 def _rank(
     row: Row,
     methods: Sequence[str],
-    scores: Mapping[str, Floats],
+    answers: Mapping[str, Answers],
     differ: set[frozenset[str]],
 ) -> tuple[int, int] | None:
     if row.kind != METHOD:
         return None
+    own = _mean(answers[row.label])
     others = [label for label in methods if frozenset((label, row.label)) in differ]
-    better = sum(scores[label].mean() > scores[row.label].mean() for label in others)
+    better = sum(_mean(answers[label]) > own for label in others)
     return 1 + better, len(methods) - (len(others) - better)
 
 
-def _standing(
-    row: Row,
-    exam: Exam,
-    rows: Mapping[str, Row],
-    rank: tuple[int, int] | None,
-    on_front: bool,
-) -> Standing:
-    own = exam.weighted(row.scores, exam.tasks)
-    clusters = exam.joined(exam.tasks)
-    skill = exam.weighted(row.scores, exam.skills) if exam.skills else None
+@dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """Holds one row against the references.
 
-    def over(label: str) -> Estimate | None:
-        other = rows.get(label)
-        if other is None:
+    Attributes:
+        exam: what was asked.
+        panel: the tasks of the ranking.
+        rows: all that were run.
+        answers: to the tasks of the ranking, by label.
+    """
+
+    exam: Exam
+    panel: Panel
+    rows: Sequence[Row]
+    answers: Mapping[str, Answers]
+
+    @cached_property
+    def skills(self) -> Mapping[str, Answers]:
+        """Answers to the base's skills, by label."""
+        return {row.label: self.skill_panel.answers(row.scores) for row in self.rows}
+
+    @cached_property
+    def skill_panel(self) -> Panel:
+        """The tasks of the base's skills."""
+        return self.exam.panel(self.exam.skills)
+
+    def standing(self, row: Row, rank: tuple[int, int] | None) -> Standing:
+        """One row."""
+        average = self._over(row, AVERAGE)
+        assert average is not None, "the weight average is always run"
+        asked = bool(self.exam.skills)
+        return Standing(
+            row=row,
+            score=self.panel.mean(self.answers[row.label]),
+            plain=_mean(self.panel.answers(row.plain)),
+            skill=self.skill_panel.mean(self.skills[row.label]) if asked else None,
+            over_average=average,
+            over_joint=self._over(row, JOINT),
+            forgotten=self._forgotten(row) if asked else None,
+            rank=rank,
+            on_front=row.label in self.front,
+        )
+
+    def _over(self, row: Row, reference: str) -> Estimate | None:
+        if reference not in self.answers:
             return None
-        return estimate(own - exam.weighted(other.scores, exam.tasks), clusters)
+        own, other = self.answers[row.label], self.answers[reference]
+        return self.panel.difference(own, other).estimate
 
-    average = over(AVERAGE)
-    assert average is not None, "the weight average is always run"
-    return Standing(
-        row=row,
-        score=estimate(own, clusters),
-        plain=float(exam.weighted(row.plain, exam.tasks).mean()),
-        skill=None if skill is None else estimate(skill, exam.joined(exam.skills)),
-        over_average=average,
-        over_joint=over(JOINT),
-        forgotten=_forgotten(exam, rows.get(BASE), skill),
-        rank=rank,
-        on_front=on_front,
-    )
+    def _forgotten(self, row: Row) -> Estimate | None:
+        if BASE not in self.skills:
+            return None
+        return self.skill_panel.difference(self.skills[BASE], self.skills[row.label]).estimate
 
-
-def _forgotten(exam: Exam, base: Row | None, skill: Floats | None) -> Estimate | None:
-    if base is None or skill is None:
-        return None
-    difference = exam.weighted(base.scores, exam.skills) - skill
-    return estimate(difference, exam.joined(exam.skills))
-
-
-def _front(rows: Sequence[Row], exam: Exam) -> set[str]:
-    """Methods that no other method beats in both score and skill."""
-    if not exam.skills:
-        return set()
-    points = {
-        row.label: (
-            float(exam.weighted(row.scores, exam.tasks).mean()),
-            float(exam.weighted(row.scores, exam.skills).mean()),
+    @cached_property
+    def front(self) -> frozenset[str]:
+        """Methods that no other method beats in both score and skill."""
+        if not self.exam.skills:
+            return frozenset()
+        points = {
+            row.label: (_mean(self.answers[row.label]), _mean(self.skills[row.label]))
+            for row in self.rows
+            if row.kind == METHOD
+        }
+        return frozenset(
+            label
+            for label, (score, skill) in points.items()
+            if not any(
+                s >= score and k >= skill and (s, k) != (score, skill) for s, k in points.values()
+            )
         )
-        for row in rows
-        if row.kind == METHOD
-    }
-    return {
-        label
-        for label, (score, skill) in points.items()
-        if not any(
-            (s >= score and k >= skill and (s, k) != (score, skill)) for s, k in points.values()
-        )
-    }

@@ -12,7 +12,11 @@ SuiteName = Annotated[
     str, typer.Argument(metavar="SUITE", help="A suite's name or YAML file; `list` lists them.")
 ]
 Methods = Annotated[
-    str, typer.Option(help="Names joined by commas, METHOD@PROFILE, or all that need no data.")
+    str,
+    typer.Option(
+        help="Names joined by commas, METHOD@PROFILE; all: those that need no data; "
+        "all-data: those that do."
+    ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Runs of methods that draw random numbers.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep every merged folder.")]

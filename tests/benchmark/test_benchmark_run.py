@@ -21,7 +21,7 @@ models: {standard: zoo:image-standard, stressed: zoo:image-stressed}
 joint: zoo:image-standard
 tasks: [zoo/image]
 skills: [zoo/image@captions]
-validation: [zoo/image@none]
+validation: [zoo/video@none]
 scales: [0.5, 1.0]
 seeds: 2
 limit: 24
@@ -117,3 +117,24 @@ def test_a_scale_is_a_stage_of_a_recipe(host: Host, tmp_path: Path) -> None:
 def test_a_tensor_that_the_base_lacks_is_told(host: Host) -> None:
     with pytest.raises(EvaluationError, match=r"strange \[2\]: the merged model has it"):
         host.take({"strange": torch.zeros(2)}, 1.0)
+
+
+def test_a_tensor_that_the_merge_lacks_is_told(host: Host, tmp_path: Path) -> None:
+    """The model before it would be asked in its place."""
+    merged = load_file(build_merge(RECIPE, tmp_path / "merged").folder / "model.safetensors")
+    name = sorted(merged)[0]
+    del merged[name]
+    with pytest.raises(
+        EvaluationError, match=rf"{name}: the base has it.*\(1 of {len(merged) + 1} "
+    ):
+        host.take(merged, 1.0)
+
+
+def test_a_base_that_changed_since_a_run_was_cut_off_is_composed_again(
+    suite: Suite, host: Host, tmp_path: Path
+) -> None:
+    open_host(suite, tmp_path)
+    left = tmp_path / "host" / "model.safetensors"
+    left.write_bytes(left.read_bytes()[:-64] + bytes(64))
+    again = open_host(suite, tmp_path)
+    assert all(torch.equal(again.base[name], value) for name, value in host.base.items())

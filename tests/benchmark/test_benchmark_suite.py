@@ -8,6 +8,7 @@ from omnicompose.benchmark import SUITES, BenchmarkOptions, Suite, read_suite
 from omnicompose.benchmark.cells import cells_of
 from omnicompose.errors import EvaluationError, RecipeError
 from omnicompose.merging.registry import METHODS
+from omnicompose.merging.searched import SEARCHED
 
 MERGE = """
 summary: two fine-tunes
@@ -81,7 +82,16 @@ def test_every_method_is_crossed_with_every_choice_for_a_modalitys_tokens(tmp_pa
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ("validation: [zoo/image]", "zoo/image also counts for the ranking"),
+        ("validation: [zoo/image]", "validation: zoo/image also counts for the ranking"),
+        ("validation: [zoo/image@none]", "validation: zoo/image also counts for the ranking"),
+        (
+            "calibration: {one: zoo/video, two: zoo/image@captions}",
+            "calibration: zoo/image also counts for the ranking",
+        ),
+        (
+            "calibration: {one: zoo/video}",
+            "calibration: found tasks of one, expected one task of each of one, two",
+        ),
         ("scales: [0.5]", "1, which leaves a method as it is, must be among them"),
         ("experts: {image: zoo:image-standard}", "either `models:` or `experts:`"),
         ("skils: [zoo/image]", "did you mean 'skills'"),
@@ -116,11 +126,47 @@ def test_an_unknown_method_is_refused(merging: Suite) -> None:
         cells_of(merging, ["tise"])
 
 
-def test_a_method_that_looks_at_data_is_refused_by_name(merging: Suite) -> None:
-    measured = [name for name, method in METHODS.items() if method.spec.measures is not None]
-    for name in measured[:1]:
-        with pytest.raises(RecipeError, match=f"{name} looks at data"):
-            cells_of(merging, [name])
+@pytest.mark.parametrize("name", ["fisher", "adamerging", "all-data"])
+def test_a_method_that_looks_at_data_needs_a_suite_that_gives_them(
+    merging: Suite, name: str
+) -> None:
+    with pytest.raises(RecipeError, match=r"looks at data .* Name a task for each model under `ca"):
+        cells_of(merging, [name])
+
+
+def test_coefficients_that_a_search_wrote_are_no_row(merging: Suite) -> None:
+    with pytest.raises(RecipeError, match="takes the coefficients that a search wrote"):
+        cells_of(merging, ["coefficients"])
+
+
+def test_experts_of_several_modalities_are_shown_no_data(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="only merges of `models:` are shown data"):
+        read_suite(written(tmp_path, f"{COMPOSE}calibration: {{image: zoo/video}}\n"))
+
+
+@pytest.mark.parametrize("name", ["capability-lora", "capability-full"])
+def test_all_data_means_every_method_that_looks_at_some(name: str) -> None:
+    suite = read_suite(name)
+    measured = {name for name, one in METHODS.items() if one.spec.measures is not None}
+    cells = {cell.label: cell for cell in cells_of(suite, ["all-data"])}
+    assert cells.keys() == (measured | SEARCHED.keys() | {"linear"}) - {"coefficients"}
+    assert cells["regmean"].data == "questions: Grams of inputs" and cells["linear"].data == ""
+    assert cells["adamerging"].data == "questions"
+    assert cells["cma_es"].data == "questions and replies"
+    assert cells["cma_es"].variant.parameters == {"evaluations": 40}
+    free = {cell.label for cell in cells_of(suite, ["all"])}
+    together = {cell.label for cell in cells_of(suite, ["all", "all-data"])}
+    assert together == free | cells.keys()
+
+
+def test_a_budget_of_an_unknown_method_is_refused(merging: Suite) -> None:
+    wrong = merging.model_copy(update={"budgets": {"adamergin": {"steps": 1}}})
+    with pytest.raises(RecipeError, match="found 'adamergin'"):
+        cells_of(wrong, ["ties"])
+    suite = read_suite("capability-lora")
+    wrong = suite.model_copy(update={"budgets": {"adamerging": {"stepps": 1}}})
+    with pytest.raises(RecipeError, match="unknown parameter 'stepps'"):
+        cells_of(wrong, ["all-data"])
 
 
 def test_options_name_every_field_that_cannot_be_used() -> None:

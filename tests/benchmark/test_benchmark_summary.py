@@ -73,6 +73,56 @@ def test_differences_are_paired_and_signed(summary: Summary) -> None:
     assert forgotten is not None and (forgotten.low or 0) > 0.5
 
 
+def fixed(label: str, kind: str = METHOD, **shares: float) -> Row:
+    """Right in the first so many questions of each task."""
+    sizes = {"a": N, "b": N // 2, "s": N}
+    scores = {
+        task: tuple(float(i < shares.get(task, 0.5) * n) for i in range(n))
+        for task, n in sizes.items()
+    }
+    return Row(label=label, kind=kind, key="k", scores=scores, plain=scores)
+
+
+def test_how_far_tasks_lie_apart_is_no_uncertainty() -> None:
+    """Better in one task by much and worse in the other by less: the tasks were not drawn."""
+    rows = [
+        fixed("weight average", REFERENCE, a=0.2, b=0.8),
+        fixed("linear", a=0.2, b=0.8),
+        fixed("other", a=0.9, b=0.2),
+    ]
+    found = summarise("toy", EXAM, rows)
+    over = standing(found, "other").over_average
+    assert over.value == pytest.approx(0.05)
+    # Each task's share of changed questions alone: sqrt(0.7 * 0.3 / 200 + 0.6 * 0.4 / 200) / 2.
+    assert over.stderr == pytest.approx(0.0237, abs=2e-4)
+
+
+def test_rows_that_differ_in_every_question_differ() -> None:
+    rows = [
+        fixed("weight average", REFERENCE, a=0.0, b=0.0),
+        fixed("linear", a=0.0, b=0.0),
+        fixed("perfect", a=1.0, b=1.0),
+    ]
+    found = summarise("toy", EXAM, rows)
+    assert standing(found, "perfect").rank == (1, 1)
+    assert standing(found, "perfect").over_average.stderr == 0
+    assert found.ties["perfect"] == ("perfect",)
+    assert found.above_average == ("perfect",)
+
+
+def test_what_is_said_of_many_rows_is_corrected_for_their_number() -> None:
+    """A hundred rows that are no better than the average: some intervals lie above 0 by chance."""
+    many = [row(f"n{i}", 0.5, seed=100 + i) for i in range(100)]
+    # An average that had a little bad luck, an upper bound that had none.
+    rows = [row("weight average", 0.5, REFERENCE, seed=6), row("joint training", 0.5, REFERENCE)]
+    found = summarise("toy", EXAM, [*rows, *many])
+    above = [one for one in found.standings if (one.over_average.low or 0) > 0]
+    assert above and found.above_average == ()
+    assert found.below_joint == ()
+    said = "\n".join(findings(found))
+    assert "Shown to be above the plain weight average (all rows, Holm): no row." in said
+
+
 def test_the_front_leaves_out_what_is_beaten_in_both(summary: Summary) -> None:
     assert not standing(summary, "worst").on_front
     assert any(one.on_front for one in summary.standings)
