@@ -19,6 +19,8 @@ Methods = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Runs of methods that draw random numbers.")]
+ON_SCREEN = ("rank", "row", "score", "minus average", "minus joint", "CPU s")
+"""Columns that a terminal has room for."""
 Keep = Annotated[bool, typer.Option("--keep", help="Keep every merged folder.")]
 
 
@@ -55,7 +57,7 @@ def benchmark(
         show_json(results(found))
         return
     lines = table(found)
-    show_rows(lines, tuple(lines[0]), as_json)
+    show_rows(lines, tuple(name for name in ON_SCREEN if name in lines[0]), as_json)
     for line in findings(found):
         say(line)
-    say(f"{out}: results.csv, report.md, pareto.svg; one file per row in rows/.")
+    say(f"{out}: the whole table in report.md and results.csv, pareto.svg, one file per row.")
