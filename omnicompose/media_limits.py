@@ -85,9 +85,12 @@ def _picture(path: Path) -> dict[str, int]:
 def _sound(path: Path) -> dict[str, int]:
     try:
         about = soundfile.info(path)
-        return {"samples": about.frames * about.channels}
-    except soundfile.LibsndfileError:
-        pass
+    except soundfile.LibsndfileError:  # then FFmpeg reads it, or nobody
+        return _sound_in_container(path)
+    return {"samples": about.frames * about.channels}
+
+
+def _sound_in_container(path: Path) -> dict[str, int]:
     with open_container(path) as container:
         stream = container.streams.audio[0] if container.streams.audio else None
         if stream is None:

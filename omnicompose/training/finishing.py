@@ -41,10 +41,9 @@ def finish(config: TrainConfig, subject: Subject, work: Work, out: Path) -> None
     notes = work.result / NOTES
     notes.mkdir()
     write_curve(notes, {name_of(n, stage): work.curve(n) for n, stage in enumerate(config.stages)})
-    packages = ("omnicompose", "torch", "transformers", "peft", "accelerate")
     facts = {
         "config": config.model_dump(mode="json"),
-        "versions": {p: version(p) for p in packages},
+        "versions": {package: version(package) for package in PACKAGES},
     }
     (notes / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)

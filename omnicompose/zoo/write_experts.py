@@ -12,26 +12,15 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
-from torch import nn
-from transformers import (
-    AutoTokenizer,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from transformers import AutoTokenizer, LlamaForCausalLM, LlavaForConditionalGeneration
 
-from omnicompose.encoders.clip_vision import LLAVA_PREFIXES
-from omnicompose.encoders.folder import read_encoder, read_encoder_description
 from omnicompose.experts.own_format import EXPERT_FILE
-from omnicompose.modalities import MODALITIES
 from omnicompose.streams import LINEAR_ROLES
 from omnicompose.tensors.adapter_config import CONFIG as ADAPTER_CONFIG
 from omnicompose.training.adapters import ADAPTER_WEIGHTS, BEFORE, write_adapter, write_json
 from omnicompose.training.finishing import NOTES
 from omnicompose.training.write_expert import CONNECTOR_FILE
+from omnicompose.zoo.llava import PLACEHOLDER, llava_config, load_tower, write_processor
 from omnicompose.zoo.preprocessing import make_preprocessor
 
 DTYPE = torch.float16
@@ -89,60 +78,23 @@ def write_llava(folder: Path, *, base: Path, encoder: Path, connector: Path) -> 
     """
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    placeholder = MODALITIES["image"].placeholder
-    tokenizer.add_tokens([placeholder], special_tokens=True)
+    tokenizer.add_tokens([PLACEHOLDER], special_tokens=True)
     language_model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
     # The new row is the mean of the others: its logit is never the largest.
     language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table = language_model.get_input_embeddings().weight.data
     table[-1] = table[:-1].mean(dim=0)
-    config = _llava_config(language_model.config, encoder, len(tokenizer) - 1)
-    model = LlavaForConditionalGeneration(config)
+    text = language_model.config
+    text.dtype = DTYPE
+    text._name_or_path = ""  # the same bytes wherever the zoo is made
+    model = LlavaForConditionalGeneration(llava_config(text, encoder, len(tokenizer) - 1))
     model.model.language_model.load_state_dict(language_model.model.state_dict())
     model.model.multi_modal_projector.load_state_dict(load_file(connector))
-    _load_tower(model, read_encoder(encoder))
+    load_tower(model, encoder)
     model.tie_weights()
     model.generation_config.update(**language_model.generation_config.to_diff_dict())
     model.to(DTYPE).save_pretrained(folder)
-    vision = config.vision_config
-    LlavaProcessor(
-        image_processor=make_preprocessor("image"),
-        tokenizer=tokenizer,
-        patch_size=vision.patch_size,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=1,
-        chat_template=tokenizer.chat_template,
-        image_token=placeholder,
-    ).save_pretrained(folder)
-
-
-def _llava_config(text: LlamaConfig, encoder: Path, image_token_id: int) -> LlavaConfig:
-    settings = read_encoder_description(encoder)["config"]
-    assert isinstance(settings, dict)
-    vision = CLIPVisionConfig(**settings["vision_config"])
-    text.dtype = DTYPE
-    text._name_or_path = ""  # the same bytes wherever the zoo is made
-    return LlavaConfig(
-        vision_config=vision,
-        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
-        text_config=text,
-        image_token_index=image_token_id,
-        projector_hidden_act="gelu",
-        vision_feature_layer=settings["feature_layer"],
-        vision_feature_select_strategy=settings["select"],
-        tie_word_embeddings=True,
-        pad_token_id=text.pad_token_id,
-        bos_token_id=text.bos_token_id,
-        eos_token_id=text.eos_token_id,
-    )
-
-
-def _load_tower(model: LlavaForConditionalGeneration, encoder: nn.Module) -> None:
-    """Give the vision tower the encoder's weights, by the names that the encoder room keeps."""
-    ((outside, inside),) = LLAVA_PREFIXES.items()
-    tower = model.get_submodule(outside.rstrip("."))
-    weights = {name.removeprefix(inside): w for name, w in encoder.state_dict().items()}
-    tower.load_state_dict(weights)
+    write_processor(folder, model, tokenizer, make_preprocessor("image"))
 
 
 def _read_json(path: Path) -> dict[str, object]:
