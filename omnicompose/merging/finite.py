@@ -44,8 +44,9 @@ def check_rounding(rounded: torch.Tensor, info: TensorInfo, start: int) -> None:
     Raises:
         MergeError: naming tensor, dtype and index.
     """
-    bad = (~torch.isfinite(rounded.to(torch.float32))).nonzero()
-    if bad.numel():
+    values = rounded if rounded.itemsize > 1 else rounded.to(torch.float32)
+    if not all_finite(values):
+        bad = (~torch.isfinite(values)).nonzero()
         raise MergeError(
             f"output tensor '{info.name}': found a value beyond the range of {info.dtype} at index "
             f"{index_in(info.shape, start + int(bad[0]))}; expected values within it. "

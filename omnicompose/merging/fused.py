@@ -15,8 +15,12 @@ from omnicompose.merging.method import FusedMethod
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.workspace import Workspace
 
-STORED_DTYPES = {torch.bfloat16: torch.uint16, torch.float32: torch.float32}
-"""Dtypes that the loops read and write, and the numpy dtype that they see."""
+STORED_DTYPES = {
+    torch.bfloat16: torch.uint16,
+    torch.float16: torch.int16,
+    torch.float32: torch.float32,
+}
+"""Dtypes that the loops read and write, and what they see them as."""
 TILE_ELEMENTS = 1 << 18
 """The operands' tiles and the result's stay in the last cache from the read to the write."""
 LEAST_BYTES = 1 << 29
@@ -103,9 +107,10 @@ class StoredTiles:
         tile = self._workspace.take(merge.output.dtype, len(refs) * total, on_host=True)
         tile = tile.view(len(refs), total)
         for row, ref in zip(tile.unbind(), refs, strict=True):
-            pieces = row.split([count for _, count in stretches])
-            for piece, (start, _) in zip(pieces, stretches, strict=True):
-                ref.source.read_into(ref.name, ref.start + start, piece)
+            filled = 0
+            for start, count in stretches:
+                ref.source.read_into(ref.name, ref.start + start, row[filled : filled + count])
+                filled += count
         return as_stored(tile)
 
     def result(self, merge: Merge) -> torch.Tensor:

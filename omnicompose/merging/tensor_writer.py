@@ -143,6 +143,8 @@ class TensorWriter:
             count = stored.shape[1]
             if not loop(stored, out[:count]):
                 self._evaluator.refuse(job, start, count)
+            if job.output.dtype in NARROW_DTYPES:
+                check_rounding(rounded[:count], job.output, start)
             sink(start, rounded[:count])
 
 

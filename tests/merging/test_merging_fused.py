@@ -65,7 +65,7 @@ def merged(one: Merge, out: Path, **options: object) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", fused.STORED_DTYPES)
 def test_loops_give_the_bits_of_torch(tmp_path, case, dtype):
     # More than one tile of the loops, more than a sample, and an odd end.
     tensors = tensors_of((601, 1003), dtype, seed=3)
@@ -80,7 +80,7 @@ def test_loops_give_the_bits_of_torch(tmp_path, case, dtype):
 )
 @given(
     case=st.sampled_from(sorted(CASES)),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
+    dtype=st.sampled_from(list(fused.STORED_DTYPES)),
     size=st.integers(1, 3000),
     weights=st.tuples(*[st.floats(-2.0, 2.0).filter(lambda w: abs(w) > 1e-3)] * 3),
     tile_elements=st.sampled_from([7, 1024, 1 << 18]),
@@ -127,6 +127,23 @@ def test_a_result_that_overflows_is_refused(tmp_path):
         merged(one, tmp_path / "out", fuse=True)
 
 
+@pytest.mark.parametrize("fuse", [False, True])
+def test_a_result_beyond_the_range_of_half_precision_is_refused(tmp_path, fuse):
+    tensors = [torch.full((3,), 4e4, dtype=torch.float16) for _ in range(4)]
+    one = job("linear, not normalised", tensors, (1.0, 1.0, 1.0))
+    with pytest.raises(MergeError, match=r"beyond the range of torch\.float16"):
+        merged(one, tmp_path / "out", fuse=fuse)
+
+
+def test_small_halves_keep_their_bits(tmp_path):
+    values = torch.tensor([6e-8, -6e-8, 6.1e-5, 3e-5, 0.0, -0.0, 65504.0]).half()
+    one = job("linear", [values.clone() for _ in range(4)], (0.3, 0.3, 0.4))
+    bits = [
+        merged(one, tmp_path / f"{fuse}", fuse=fuse).view(torch.int16) for fuse in (False, True)
+    ]
+    assert torch.equal(*bits)
+
+
 def test_nonfinite_numbers_that_are_allowed_go_through_torch(tmp_path):
     tensors = tensors_of((5, 7), torch.bfloat16, seed=0)
     tensors[2][3, 1] = float("nan")
@@ -142,8 +159,8 @@ def test_only_operands_that_lie_as_they_are_written_have_a_loop():
     assert fused.fused_method(job("linear", tensors, (0.0, 0.5, 0.5))) is None
     mixed = [*tensors[:3], tensors[3].float()]
     assert fused.fused_method(job("linear", mixed, (0.2, 0.5, 0.3))) is None
-    halves = tensors_of((4,), torch.float16, seed=0)
-    assert fused.fused_method(job("linear", halves, (0.2, 0.5, 0.3))) is None
+    doubles = tensors_of((4,), torch.float64, seed=0)
+    assert fused.fused_method(job("linear", doubles, (0.2, 0.5, 0.3))) is None
 
 
 def test_loops_are_loaded_where_they_pay(monkeypatch):

@@ -71,7 +71,7 @@ def merge_agreeing(
     """`W_0 + scale * mean (or sum) of the agreeing, trimmed deltas`; whether it is finite.
 
     Args:
-        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        stored: `[1 + expert, element]`, the base first; as `kernels` says.
         least: `[expert]`, fp32: the least magnitude that is kept.
         weights: `[expert]`, fp32.
         scale: factor on the merged delta.

@@ -13,7 +13,7 @@ def count_prefixes(stored: np.ndarray, expert: int, counts: np.ndarray) -> None:
     """Add to `counts` how many magnitudes of a delta have each pattern of upper 16 bits.
 
     Args:
-        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        stored: `[1 + expert, element]`, the base first; as `kernels` says.
         expert: whose delta.
         counts: int64 `[32768]`.
     """
@@ -27,7 +27,7 @@ def count_suffixes(stored: np.ndarray, expert: int, prefix: np.uint32, counts: n
     """Add to `counts` the lower 16 bits of the magnitudes whose upper bits are `prefix`.
 
     Args:
-        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        stored: `[1 + expert, element]`, the base first; as `kernels` says.
         expert: whose delta.
         prefix: upper 16 bits.
         counts: int64 `[65536]`.
@@ -46,7 +46,7 @@ def split_deltas(
     """Sort the magnitudes of a delta into those below, in and above a stretch of bit patterns.
 
     Args:
-        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        stored: `[1 + expert, element]`, the base first; as `kernels` says.
         expert: whose delta.
         least: first bit pattern of the stretch.
         end: first bit pattern behind it.

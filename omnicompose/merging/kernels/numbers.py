@@ -20,6 +20,8 @@ MAGNITUDE = np.uint32(0x7FFF_FFFF)
 
 _WORD = ir.IntType(32)
 _SINGLE = ir.FloatType()
+_HALF = ir.HalfType()
+_STORED = ir.IntType(16)
 
 
 def compiled(function: Function) -> Function:
@@ -34,13 +36,16 @@ def compiled(function: Function) -> Function:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def load(context: Context, stored: types.Type) -> object:
-    """A stored number as fp32: a bf16 bit pattern is the upper half of one."""
+    """A stored number as fp32."""
 
     def generate(
         target: object, builder: ir.IRBuilder, signature: object, values: list[ir.Value]
     ) -> ir.Value:
         if stored == types.float32:
             return values[0]
+        if stored == types.int16:
+            return builder.fpext(builder.bitcast(values[0], _HALF), _SINGLE)
+        # A bf16 bit pattern is the upper half of an fp32 number.
         upper = builder.shl(builder.zext(values[0], _WORD), ir.Constant(_WORD, 16))
         return builder.bitcast(upper, _SINGLE)
 
@@ -56,10 +61,12 @@ def rounded(context: Context, value: types.Type, like: types.Type) -> object:
     ) -> ir.Value:
         if like == types.float32:
             return values[0]
+        if like == types.int16:
+            return builder.bitcast(builder.fptrunc(values[0], _HALF), _STORED)
         word = builder.bitcast(values[0], _WORD)
         is_odd = builder.and_(builder.lshr(word, ir.Constant(_WORD, 16)), ir.Constant(_WORD, 1))
         up = builder.add(builder.add(word, ir.Constant(_WORD, 0x7FFF)), is_odd)
-        return builder.trunc(builder.lshr(up, ir.Constant(_WORD, 16)), ir.IntType(16))
+        return builder.trunc(builder.lshr(up, ir.Constant(_WORD, 16)), _STORED)
 
     return like(value, like), generate
 

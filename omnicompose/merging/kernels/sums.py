@@ -18,7 +18,7 @@ def weighted_sum(stored: np.ndarray, coefficients: np.ndarray, out: np.ndarray) 
     """`sum_i coefficients[i] * stored[i]`; whether it is finite.
 
     Args:
-        stored: `[operand, element]`, bf16 bit patterns (uint16) or fp32.
+        stored: `[operand, element]`, as `kernels` says.
         coefficients: `[operand]`, fp32.
         out: `[element]`, of the dtype of `stored`.
     """
@@ -46,7 +46,7 @@ def weighted_deltas(stored: np.ndarray, coefficients: np.ndarray, out: np.ndarra
     """`W_0 + sum_i coefficients[i] * (W_i - W_0)`; whether it is finite.
 
     Args:
-        stored: `[1 + expert, element]`, the base first; bf16 bit patterns (uint16) or fp32.
+        stored: `[1 + expert, element]`, the base first; as `kernels` says.
         coefficients: `[expert]`, fp32.
         out: `[element]`, of the dtype of `stored`.
     """
