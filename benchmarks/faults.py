@@ -5,8 +5,9 @@
 Kills at random points over compose, merge, evaluate and train; malformed inputs; a full disk, a
 read-only one, too small a budget of memory, a clock that jumps, two processes on one folder. After
 each accident the same command goes on (`--resume`) and must give the bytes of an undisturbed run.
-Last line: JSON with `tried`, `lost`, `wrong_success` (and `faults`: errors without clear words).
-Exits with 1 unless the last three are 0.
+Trials are forks of one warm process; each is told on stderr as it ends. Last line: JSON with
+`tried`, `lost`, `wrong_success` (and `faults`: errors without clear words). Exits with 1 unless the
+last three are 0.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from faults_malformed import malformed_inputs
@@ -38,25 +40,41 @@ RESULTS = ("clear error", "resumed identical", "fault", "lost", "wrong success")
 CLOCKS = ("cpu", "wall")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undisturbed:
+    """A work that nothing happens to.
+
+    Attributes:
+        contents: what it leaves.
+        seconds: how long it takes, by the clocks `cpu` and `wall`.
+    """
+
+    contents: dict[str, object]
+    seconds: tuple[float, float]
+
+
+def undisturbed(work: Work) -> Undisturbed:
+    """Do a work in peace."""
+    out = scratch() / "out"
+    seconds = timed(lambda: work.do(out, False))
+    found = Undisturbed(contents=work.contents(out), seconds=seconds)
+    shutil.rmtree(out.parent)
+    return found
+
+
 def kills(
-    works: list[Work], expected: dict[str, dict[str, object]], number: int, seed: int
+    works: list[Work], peace: dict[str, Undisturbed], number: int, seed: int
 ) -> Iterator[Trial]:
     """Ends at random points, half of them by the child's own work, half by the wall clock."""
     rng = random.Random(seed)
-    lengths = {}
-    for work in works:
-        out = scratch() / "out"
-        lengths[work.name] = timed(lambda work=work, out=out: work.do(out, False))
-        expected[work.name] = work.contents(out)
-        shutil.rmtree(out.parent)
     for place in range(number):
         work = works[place % len(works)]
         which = (place // len(works)) % 2
-        seconds = rng.random() * lengths[work.name][which]
+        seconds = rng.random() * peace[work.name].seconds[which]
         out = scratch() / "out"
         kill = Kill(clock=CLOCKS[which], seconds=seconds)
         outcome = run(lambda work=work, out=out: work.do(out, False), kill)
-        yield judged(work, out, outcome, expected[work.name], f"kill during {work.name}")
+        yield judged(work, out, outcome, peace[work.name].contents, f"kill during {work.name}")
         shutil.rmtree(out.parent, ignore_errors=True)
 
 
@@ -74,19 +92,20 @@ def malformed(folder: Path, omni: Path, number: int, seed: int) -> Iterator[Tria
 def campaign(options: argparse.Namespace, folder: Path) -> Iterator[Trial]:
     """All trials, one after the other."""
     works = [work for work in make_works(folder) if work.name in options.works.split(",")]
-    expected: dict[str, dict[str, object]] = {}
-    yield from kills(works, expected, options.kills, options.seed)
-    yield from malformed(folder / "malformed", folder / "omni", options.malformed, options.seed)
-    yield from full_disks(works, expected)
+    peace = {work.name: undisturbed(work) for work in works}
+    expected = {name: one.contents for name, one in peace.items()}
     yield from read_only(works)
     yield from small_budgets()
-    yield from jumping_clocks(works, expected, options.seed)
+    yield from full_disks(works, expected)
     yield from two_at_once(works, expected)
+    yield from jumping_clocks(works, expected, options.seed)
     rng = random.Random(options.seed)
     for work in works:
         if work.atomic:
             places = [rng.randrange(60) for _ in range(options.writes)]
             yield from torn_writes(work, expected[work.name], places)
+    yield from malformed(folder / "malformed", folder / "omni", options.malformed, options.seed)
+    yield from kills(works, peace, options.kills, options.seed)
 
 
 def table(trials: list[Trial]) -> str:
@@ -119,8 +138,9 @@ def main() -> None:
     trials = []
     for trial in campaign(options, folder):
         trials.append(trial)
-        if trial.result not in RESULTS[:2]:
-            print(f"{trial.kind}, {trial.what}: {trial.result}: {trial.detail}", file=sys.stderr)
+        told = "" if trial.result in RESULTS[:2] else f": {trial.detail}"
+        line = f"{len(trials)}. {trial.kind}, {trial.what}: {trial.result}{told}"
+        print(line, file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     print(table(trials))
     counts = Counter(trial.result for trial in trials)

@@ -1,4 +1,4 @@
-"""Malformed inputs, each wrong by construction: recipes, checkpoints, tokenizers, media, data."""
+"""Malformed inputs, wrong by construction: recipes, checkpoints, composites, media, data."""
 
 import json
 import random
@@ -24,6 +24,7 @@ modality: merged
 dtype: float32
 seed: 0
 """
+WEIGHTS = "model.safetensors"
 KEYS = ("base", "experts", "text", "modality", "dtype", "seed")
 NEVER_RIGHT = (
     "{}",
@@ -60,7 +61,7 @@ class Malformed:
 def malformed_inputs(folder: Path, omni: Path, number: int, seed: int) -> list[Malformed]:
     """`number` inputs, as many of each kind, made in `folder`."""
     rng = random.Random(seed)
-    makers = (_recipe, _checkpoint, _tokenizer, _medium, _data)
+    makers = (_recipe, _checkpoint, _tokenizer, _composite, _medium, _data)
     made = []
     for place in range(number):
         own = folder / str(place)
@@ -181,6 +182,36 @@ def _tokenizer(own: Path, _: Path, rng: random.Random) -> Malformed:
     recipe = RECIPE.replace("zoo:base", str(base)).replace("@", "zoo:audio-standard")
     recipe += "allow_different_base: true\n"
     return _compose_with(own, recipe, "tokenizer", what)
+
+
+def _composite(own: Path, omni: Path, rng: random.Random) -> Malformed:
+    """A finished folder that was damaged later, and is asked a question."""
+    folder = Path(shutil.copytree(omni, own / "omni"))
+    name = rng.choice(("config.json", "processor_config.json", "tokenizer.json", WEIGHTS))
+    path = folder / name
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    choice = rng.randrange(4)
+    if choice == 0:
+        data, what = data[: rng.randrange(len(data) - 2)], "cut off"
+    elif choice == 1:
+        data, what = rng.choice((b"", b"[]", b"null", b'"x"', b"\xff\xfe")), "something else"
+    elif choice == 2:
+        path.unlink()
+        what = "gone"
+    elif name == WEIGHTS:
+        header = json.loads(data[8 : 8 + length])
+        header.pop(rng.choice([key for key in header if "norm" not in key]))
+        data, what = bytes(_with_header(header, data[8 + length :])), "a tensor gone"
+    else:
+        data, what = b"{}", "empty"
+    if choice != 2:
+        path.write_bytes(data)
+
+    def attempt() -> None:
+        ask(folder, "What is this?", [])
+
+    return Malformed(kind="composites", what=f"{name}: {what}", attempt=attempt, out=own / "out")
 
 
 def _medium(own: Path, omni: Path, rng: random.Random) -> Malformed:

@@ -9,6 +9,7 @@ from omnicompose.composer import ComposeOptions, compose
 from omnicompose.evaluation import EvaluationOptions, evaluate
 from omnicompose.merger import merge
 from omnicompose.training.train import TrainOptions, train
+from omnicompose.training.work import ASKED_FILE, folder_of
 from omnicompose.zoo.generators import GENERATORS
 
 ROOT = Path(__file__).parents[1]
@@ -100,4 +101,7 @@ def _evaluate(omni: Path, out: Path) -> None:
 
 
 def _train(config: Path, out: Path, resume: bool) -> None:
-    train(config, out, TrainOptions(resume=resume, device="cpu"), generators=GENERATORS)
+    # `--resume` refuses where nothing has begun, and its message says to leave it out.
+    begun = (folder_of(out) / ASKED_FILE).is_file()
+    options = TrainOptions(resume=resume and begun, device="cpu")
+    train(config, out, options, generators=GENERATORS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from omnicompose.errors import EvaluationError
+from omnicompose.errors import EvaluationError, clear_about_disk
 from omnicompose.evaluation.answerer import Answerer
 from omnicompose.evaluation.asking import Run
 from omnicompose.evaluation.journal import write_atomically, write_merged
@@ -45,6 +45,7 @@ def evaluate(model_dir: Path, tasks: Sequence[str], options: EvaluationOptions) 
     return results
 
 
+@clear_about_disk(EvaluationError)
 def evaluate_share(
     model_dir: Path, tasks: Sequence[str], options: EvaluationOptions, share: Share
 ) -> Results | None:
@@ -59,6 +60,7 @@ def evaluate_share(
     return scored(options) if finished else None
 
 
+@clear_about_disk(EvaluationError)
 def answer_share(
     model_dir: Path, tasks: Sequence[str], options: EvaluationOptions, share: Share
 ) -> bool:
@@ -77,6 +79,7 @@ def answer_share(
     return answer(answerer, found, options, (model_dir, share))
 
 
+@clear_about_disk(EvaluationError)
 def ask(
     answerer: Answerer,
     tasks: Sequence[Task],

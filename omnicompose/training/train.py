@@ -3,14 +3,16 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
 
-from omnicompose.errors import TrainingError
+from omnicompose.errors import TrainingError, clear_about_disk
 from omnicompose.export import refuse_existing
 from omnicompose.training.config import Stage, TrainConfig, read_train_config
+from omnicompose.training.curve import Curve
 from omnicompose.training.finishing import finish
 from omnicompose.training.host import load_host, modalities_of
 from omnicompose.training.new_expert import build_new_expert
@@ -18,7 +20,7 @@ from omnicompose.training.records import read_records
 from omnicompose.training.stages import Progress, Run, TrainOptions, name_of, train_stages
 from omnicompose.training.strategies import add_adapters
 from omnicompose.training.subject import Subject
-from omnicompose.training.work import open_work
+from omnicompose.training.work import folder_of, open_work, sole_writer
 
 __all__ = ["Generator", "Progress", "TrainOptions", "TrainResult", "train"]
 
@@ -43,6 +45,7 @@ class TrainResult:
     losses: Mapping[str, float] = field(default_factory=dict)
 
 
+@clear_about_disk(TrainingError)
 def train(
     config: TrainConfig | Path,
     out: Path,
@@ -69,22 +72,37 @@ def train(
     refuse_existing(out, overwrite=options.overwrite)
     _refuse_stages_of_shards(config)
     state = PartialState(cpu=options.device == "cpu")
+    alone = sole_writer(folder_of(out)) if state.is_main_process else nullcontext()
+    with alone:
+        refuse_existing(out, overwrite=options.overwrite)  # or another process made it meanwhile
+        curves = _train(config, out, Run(options=options, progress=progress), state, generators)
+    losses = {name: _tail_mean([loss for _, loss, _ in curve]) for name, curve in curves.items()}
+    return TrainResult(out=out, seconds=time.monotonic() - started, losses=losses)
+
+
+def _train(
+    config: TrainConfig,
+    out: Path,
+    run: Run,
+    state: PartialState,
+    generators: Mapping[str, Generator] | None,
+) -> dict[str, Curve]:
+    """Every stage, and the result in its place; the loss curves by stage."""
     with state.main_process_first():
-        work = open_work(out, config, resume=options.resume or not state.is_main_process)
+        work = open_work(out, config, resume=run.options.resume or not state.is_main_process)
         files = [
             _files(config, stage, work.data(n), generators) for n, stage in enumerate(config.stages)
         ]
     modalities = modalities_of(config)
     records = [read_records(paths, modalities) for paths in files]
     subject = _make(config)
-    train_stages(config, subject, work, records, Run(options=options, progress=progress))
+    train_stages(config, subject, work, records, run)
     curves = {name_of(n, stage): work.curve(n) for n, stage in enumerate(config.stages)}
     state.wait_for_everyone()
     if state.is_main_process:
         finish(config, _make(config) if _in_shards() else subject, work, out)
     state.wait_for_everyone()
-    losses = {name: _tail_mean([loss for _, loss, _ in curve]) for name, curve in curves.items()}
-    return TrainResult(out=out, seconds=time.monotonic() - started, losses=losses)
+    return curves
 
 
 def _make(config: TrainConfig) -> Subject:

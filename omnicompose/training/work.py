@@ -1,9 +1,12 @@
 """The folder of a training that is not finished: what was asked, and what is done of it."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +52,7 @@ class Work:
         folder = self.stage(place)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(learned), folder / WEIGHTS_FILE)
-        (folder / CURVE_FILE).write_text(json.dumps(curve), encoding="utf-8")
+        _write_whole(folder / CURVE_FILE, json.dumps(curve))
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
 
@@ -63,6 +66,42 @@ class Work:
         return self.stage(place) / WEIGHTS_FILE
 
 
+def folder_of(out: Path) -> Path:
+    """Where the work for an output folder lies."""
+    return out.with_name(f"{out.name}.partial")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a working folder against other processes; an empty one is taken away at the end.
+
+    Raises:
+        TrainingError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = os.path.samestat(os.fstat(descriptor), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        alone = False
+    if not alone:
+        raise TrainingError(
+            f"{folder}: another process is training into this output; expected to be alone. "
+            "Wait for it, or choose another --out."
+        )
+
+
 def open_work(out: Path, config: TrainConfig, *, resume: bool) -> Work:
     """Begin a training, or go on with one that was killed.
 
@@ -74,7 +113,7 @@ def open_work(out: Path, config: TrainConfig, *, resume: bool) -> Work:
     Raises:
         TrainingError: what is there was asked otherwise, or there is nothing to be resumed.
     """
-    work = Work(folder=out.with_name(f"{out.name}.partial"))
+    work = Work(folder=folder_of(out))
     files = [file for stage in config.stages for file in stage.data.files]
     asked = {"config": config.model_dump(mode="json"), "data": [_sha256(file) for file in files]}
     path = work.folder / ASKED_FILE
@@ -88,10 +127,23 @@ def open_work(out: Path, config: TrainConfig, *, resume: bool) -> Work:
         return work
     if resume:
         raise TrainingError(f"{work.folder}: found no training to go on with. Leave out --resume.")
-    shutil.rmtree(work.folder, ignore_errors=True)
-    work.folder.mkdir(parents=True)
-    path.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    _clear(work.folder)
+    _write_whole(path, json.dumps(asked, indent=1) + "\n")
     return work
+
+
+def _clear(folder: Path) -> None:
+    """Take away what an earlier training left, but not the folder, which is locked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that says how far a training is, so that a kill never leaves half of it."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _difference(found: Mapping[str, object], asked: Mapping[str, object]) -> str:

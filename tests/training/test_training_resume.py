@@ -1,5 +1,6 @@
 """A training that is killed and goes on ends at the same weights, bit for bit."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from omnicompose.errors import TrainingError
 from omnicompose.training.config import TrainConfig
 from omnicompose.training.loop import last_checkpoint
 from omnicompose.training.train import TrainOptions, train
+from omnicompose.training.work import sole_writer
 
 ON_CPU = TrainOptions(device="cpu")
 RESUME = TrainOptions(device="cpu", resume=True)
@@ -103,3 +105,26 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path: Path) -> N
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / "checkpoint-4").exists()
     assert last_checkpoint(tmp_path / "none") is None
+
+
+def test_two_trainings_do_not_share_an_output(tmp_path: Path) -> None:
+    config = config_of(tmp_path, write_lessons(tmp_path, "audio", 8))
+    with (
+        sole_writer(tmp_path / "out.partial"),
+        pytest.raises(TrainingError, match="another process is training into this output"),
+    ):
+        train(config, tmp_path / "out", ON_CPU)
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_disk_that_says_no_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, write_lessons(tmp_path, "audio", 8))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "there")
+
+    monkeypatch.setattr("omnicompose.training.train.open_work", full)
+    with pytest.raises(TrainingError, match=r"there: No space left on device\. Make room"):
+        train(config, tmp_path / "out", ON_CPU)
