@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,23 @@ def test_the_method_of_the_tutorial_has_thirty_lines() -> None:
     (text,) = [c for _, title, c in blocks("tutorials/add-a-method.md") if title == "median.py"]
     code = [line for line in text.splitlines() if line.strip()]
     assert len(code) <= 32
+
+
+def test_every_dependency_is_in_the_audit() -> None:
+    """`python docs/dependencies.py` prints the table anew."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    named = {
+        re.split(r"[\[>=<]", one)[0]
+        for found in (project["dependencies"], *extras)
+        for one in found
+    }
+    page = (DOCS / "dependencies.md").read_text(encoding="utf-8")
+    listed = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| ")
+        for name in line.split("|")[3].split(", ")
+    }
+    listed = {name.strip() for name in listed}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in named} - listed == {"omnicompose"}
