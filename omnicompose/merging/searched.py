@@ -6,19 +6,23 @@ settings of another method. A recipe names one under `method:` like any other, g
 `data:`, and `omnicompose merge` first searches (a killed search goes on), then merges.
 """
 
-from omnicompose.merging.method import MethodSpec, Parameter, ParameterValue
+from omnicompose.merging.method import MethodSpec, Parameter
 
 OWN_PROMPTS = "prompts of every model's own (`data:`), no labels"
 OWN_REPLIES = "prompts of every model's own (`data:`) with `reply`"
 FITNESS = "`data:` with `reply`, or any callable or HTTP endpoint (`fitness`)"
 
 
+def _count(name: str, default: int, description: str, least: int = 1) -> Parameter:
+    return Parameter(name=name, default=default, description=description, minimum=least)
+
+
+def _number(name: str, default: float, description: str, least: float = 0.0) -> Parameter:
+    return Parameter(name=name, default=default, description=description, minimum=least)
+
+
 def _steps(default: int) -> Parameter:
-    return Parameter(name="steps", default=default, description="of the optimizer", minimum=0)
-
-
-def _number(name: str, default: ParameterValue, description: str) -> Parameter:
-    return Parameter(name=name, default=default, description=description, minimum=0)
+    return _count("steps", default, "of the optimizer", least=0)
 
 
 def _rate(default: float) -> Parameter:
@@ -26,9 +30,17 @@ def _rate(default: float) -> Parameter:
 
 
 def _start(default: float) -> Parameter:
-    return Parameter(name="start", default=default, description="every coefficient at first")
+    return Parameter(
+        name="start",
+        default=default,
+        description="every coefficient at first",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
 
+TINY = 1e-3
+"""Least of what is divided by."""
 PER = Parameter(
     name="per",
     default="tensor",
@@ -47,12 +59,8 @@ MATRICES = Parameter(
     default=True,
     description="norms, biases, embeddings and head stay at the base",
 )
-EVALUATIONS = Parameter(
-    name="evaluations", default=100, description="candidates that are tried at most", minimum=1
-)
-KNOTS = Parameter(
-    name="knots", default=1, description="weights per expert over the depth", minimum=1
-)
+EVALUATIONS = _count("evaluations", 100, "candidates that are tried at most")
+KNOTS = _count("knots", 1, "weights per expert over the depth")
 INNER = Parameter(
     name="inner", default="task_arithmetic", description="the method whose settings are searched"
 )
@@ -66,8 +74,15 @@ FITNESS_OF = Parameter(
     default="likelihood",
     description="likelihood (of `reply`), `package.module:function`, or http://...; less is better",
 )
-SPREAD = Parameter(
-    name="spread", default=0.1667, description="standard deviation of the first candidates"
+SPREAD = _number("spread", 0.1667, "standard deviation of the first candidates", least=TINY)
+EXPERT_MERGING = (
+    _steps(50),
+    _rate(0.5),
+    _start(0.1),
+    _number("hidden_weight", 1.0, "of the hidden states' distance"),
+    _number("anchor_weight", 5.0, "of the distance from the start (gamma)"),
+    _number("temperature", 1.0, "of the logits", least=TINY),
+    MATRICES,
 )
 
 
@@ -101,7 +116,7 @@ _ALL = (
             _start(0.3),
             DENSITY,
             MATRICES,
-            _number("batch_size", 16, "prompts in one step"),
+            _count("batch_size", 16, "prompts in one step"),
         ),
     ),
     _declare(
@@ -109,15 +124,7 @@ _ALL = (
         "Coefficients that match every expert's hidden states and logits on its own prompts.",
         "2509.25712",
         OWN_PROMPTS,
-        (
-            _steps(50),
-            _rate(0.5),
-            _start(0.1),
-            _number("hidden_weight", 1.0, "of the hidden states' distance"),
-            _number("anchor_weight", 5.0, "of the distance from the start (gamma)"),
-            _number("temperature", 1.0, "of the logits"),
-            MATRICES,
-        ),
+        EXPERT_MERGING,
     ),
     _declare(
         "expert_merging_plus_plus",
@@ -125,15 +132,9 @@ _ALL = (
         "2509.25712",
         OWN_PROMPTS,
         (
-            _steps(50),
-            _rate(0.5),
-            _start(0.1),
-            _number("hidden_weight", 1.0, "of the hidden states' distance"),
-            _number("anchor_weight", 5.0, "of the distance from the start (gamma)"),
-            _number("temperature", 1.0, "of the logits"),
+            *EXPERT_MERGING,
             _number("budget", 1.0, "chunks, in multiples of the number of tensors (B)"),
             _number("sharpness", 0.5, "exponent of the importance (kappa)"),
-            MATRICES,
         ),
     ),
     _declare(
@@ -151,8 +152,8 @@ _ALL = (
             ),
             PER,
             _steps(10),
-            Parameter(name="step_scale", default=1.0, description="factor on 2 / (t + 2)"),
-            _number("inner_steps", 20, "adamerging steps of the soft variant"),
+            _number("step_scale", 1.0, "factor on 2 / (t + 2)"),
+            _count("inner_steps", 20, "adamerging steps of the soft variant", least=0),
             MATRICES,
         ),
     ),
@@ -162,7 +163,7 @@ _ALL = (
         "2503.23733",
         "prompts (`data:`), no labels; answers are generated",
         (
-            _number("new_tokens", 16, "length of the answers"),
+            _count("new_tokens", 16, "length of the answers"),
             Parameter(
                 name="least",
                 default=0.4,
@@ -179,8 +180,8 @@ _ALL = (
         OWN_PROMPTS,
         (
             _number("others", 1.0, "weight of the shifts on other models' prompts (alpha)"),
-            _number("temperature", 0.5, "of the softmax over experts"),
-            _number("projections", 1024, "directions of the sliced distance"),
+            _number("temperature", 0.5, "of the softmax over experts", least=TINY),
+            _count("projections", 1024, "directions of the sliced distance"),
         ),
     ),
     _declare(
@@ -189,11 +190,11 @@ _ALL = (
         "2509.12951",
         FITNESS,
         (
-            _number("density_evaluations", 400, "candidates of the first stage"),
-            _number("weight_evaluations", 1000, "candidates of the second stage"),
+            _count("density_evaluations", 400, "candidates of the first stage"),
+            _count("weight_evaluations", 1000, "candidates of the second stage"),
             _number("penalty", 0.05, "on the mean size of densities or weights"),
             FITNESS_OF,
-            Parameter(name="spread", default=0.05, description="first standard deviation"),
+            _number("spread", 0.05, "first standard deviation", least=TINY),
         ),
     ),
     _declare(

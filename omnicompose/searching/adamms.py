@@ -12,6 +12,7 @@ for ties is ours. One upstream script scales embeddings and head by a where the 
 here they are copied.
 """
 
+import json
 from collections.abc import Sequence
 
 import torch
@@ -38,9 +39,9 @@ def search(ground: Ground) -> Found:
     bench, opened = open_bench(ground.recipe, ground.subject, only_matrices=False)
     ratios = grid(ground.number("least"))
     with opened:
-        replies = [answers(ground, bench, mixed(bench, ratio)) for ratio in ratios]
-        changes = changed(replies)
         trail = Trail(ground.folder / "adamms.jsonl", ground.asked())
+        replies = [kept_answers(ground, bench, ratio) for ratio in ratios]
+        changes = changed(replies)
         for number, (ratio, count) in enumerate(zip(ratios[1:-1], changes, strict=True)):
             if trail.known(number, (ratio,)) is None:
                 trail.add((ratio,), float(count), 0.0)
@@ -60,6 +61,22 @@ def mixed(bench: Bench, ratio: float) -> Table:
     for one in table:
         one[1] = 1.0 - ratio
     return table
+
+
+def kept_answers(ground: Ground, bench: Bench, ratio: float) -> list[str]:
+    """The answers at a ratio, from the disk where an interrupted search has left them."""
+    path = ground.folder / f"adamms-{ratio:g}.json"
+    asked = json.loads(json.dumps(ground.asked(ratio=ratio)))
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["asked"] == asked:
+            return list(kept["answers"])
+    found = answers(ground, bench, mixed(bench, ratio))
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps({"asked": asked, "answers": found}), encoding="utf-8")
+    partial.replace(path)
+    ground.say(f"ratio {ratio:g}: {len(found)} answers")
+    return found
 
 
 @torch.no_grad()

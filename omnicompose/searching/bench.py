@@ -28,7 +28,7 @@ class Moved:
     """One tensor that experts moved.
 
     Attributes:
-        name: in the backbone.
+        name: in the backbone, or in its encoder or connector.
         layer: its block; None outside.
         parameter: of the model, whose values are set.
         base: `[...]` fp32.
@@ -131,7 +131,8 @@ def open_bench(
     """Load the base's weights, and the deltas of a recipe's models.
 
     Args:
-        recipe: of the merge; every tensor that its roles give to the method is moved.
+        recipe: of the merge; every tensor that its roles give to the method and that a model has
+            changed is moved, in encoders and connectors too.
         subject: the base, opened; it gets all its weights.
         only_matrices: norms, biases, embeddings and head stay at the base.
         density: share of each delta's largest entries that is kept.
@@ -143,18 +144,19 @@ def open_bench(
         update={"method": "task_arithmetic", "parameters": {}, "profile": None, "then": ()}
     )
     plan = make_merge_plan(plain).plan
-    merges = {job.key: job for job in plan.jobs if isinstance(job, Merge)}
+    merges = {job.output.name: job for job in plan.jobs if isinstance(job, Merge)}
     stack = ExitStack()
     stack.enter_context(subject.holding(("",)))
     tie(subject)
     parameters = dict(subject.model.named_parameters())
-    moved = [
-        _moved(merges[name], name, parameters[path], density)
-        for path, name in subject.names.items()
-        if name in merges
+    found = [
+        _moved(merges[ref.name], parameters[path], density)
+        for path, ref in subject.weights.items()
+        if ref.name in merges
         and path in parameters
-        and (not only_matrices or role_of(name) in MATRICES)
+        and (not only_matrices or role_of(merges[ref.name].key) in MATRICES)
     ]
+    moved = [one for one in found if any(bool(delta.any()) for delta in one.deltas)]
     return Bench(subject, moved, [model.label for model in recipe.models]), stack
 
 
@@ -166,7 +168,7 @@ def tie(subject: Subject) -> None:
         subject.model.get_submodule(path)._parameters[leaf] = own
 
 
-def _moved(job: Merge, name: str, parameter: nn.Parameter, density: float) -> Moved:
+def _moved(job: Merge, parameter: nn.Parameter, density: float) -> Moved:
     assert isinstance(job.base, TensorRef)
     base = read_tensor(job.base.source, job.base.name).float()
     deltas = []
@@ -174,7 +176,9 @@ def _moved(job: Merge, name: str, parameter: nn.Parameter, density: float) -> Mo
         assert isinstance(expert, TensorRef)
         delta = read_tensor(expert.source, expert.name).float() - base
         deltas.append(_trimmed(delta, density))
-    return Moved(name=name, layer=job.layer, parameter=parameter, base=base, deltas=tuple(deltas))
+    return Moved(
+        name=job.key, layer=job.layer, parameter=parameter, base=base, deltas=tuple(deltas)
+    )
 
 
 def _trimmed(delta: torch.Tensor, density: float) -> torch.Tensor:

@@ -30,6 +30,7 @@ from omnicompose.searching.ground import LIKELIHOOD, Ground, reply_loss
 from omnicompose.searching.strategies import Bayes, Cma, Space, Strategy, run, uniform
 from omnicompose.searching.trail import Point, Trail
 from omnicompose.statistics.encoding import Example
+from omnicompose.statistics.subject import Subject
 
 WEIGHTS = (-0.5, 2.0)
 """Bounds of a weight."""
@@ -75,10 +76,16 @@ class Genome:
         """What the recipe asks to search.
 
         Raises:
-            RecipeError: the inner method lacks a setting, or it has no bounds.
+            RecipeError: the inner method has no weights or lacks a setting, or it has no bounds.
         """
         inner = ground.word("inner")
-        known = {one.name: one for one in method_named(inner).spec.parameters}
+        spec = method_named(inner).spec
+        if not spec.weighted:
+            raise RecipeError(
+                f"inner: method {inner!r} does not weight its models, so there are no weights to "
+                "search. Take another: `omnicompose methods NAME` says which do."
+            )
+        known = {one.name: one for one in spec.parameters}
         names = [name.strip() for name in ground.word("settings").split(",") if name.strip()]
         for name in names:
             numeric = name in known and isinstance(known[name].default, float)
@@ -172,7 +179,7 @@ class Judging:
 
     def value(self, recipe: MergeRecipe, plain: Mapping[str, object]) -> float:
         """Merge a candidate and judge it."""
-        merge_into(recipe, self._subject.names, dict(self.model.named_parameters()))
+        merge_into(recipe, self._subject)
         if self._judge is not None:
             return self._judge(plain, self.model)
         with torch.no_grad():
@@ -188,15 +195,12 @@ class Judging:
 
 
 @torch.no_grad()
-def merge_into(
-    recipe: MergeRecipe, names: Mapping[str, str], parameters: Mapping[str, torch.Tensor]
-) -> None:
-    """Give a model's parameters what a recipe merges them to.
+def merge_into(recipe: MergeRecipe, subject: Subject) -> None:
+    """Give the base, in memory, what a recipe merges it to: its encoders and connectors too.
 
     Args:
         recipe: of a merge that needs no further search.
-        names: parameter to its name in the backbone.
-        parameters: of the model, by name.
+        subject: its base, with all weights.
     """
     jobs = [job for job in make_merge_plan(recipe).plan.jobs if isinstance(job, Merge)]
     options, device = EngineOptions(), torch.device("cpu")
@@ -207,17 +211,13 @@ def merge_into(
 
     pool = Pool(1, MemoryBudget(options.memory_bytes))
     known = survey_model(jobs, pool, evaluator, options.tile_elements, None)
-    places = {name: path for path, name in names.items()}
+    parameters = dict(subject.model.named_parameters())
+    places = {ref.name: path for path, ref in subject.weights.items() if path in parameters}
     working = evaluator()
     for job in jobs:
-        key = _innermost(job).key
-        if key in places:
+        if job.output.name in places:
             working.begin(job, known)
             values = working.values(job, 0, job.output.num_elements)
-            parameters[places[key]].copy_(values.to(job.output.dtype).view(job.output.shape))
+            held = parameters[places[job.output.name]]
+            held.copy_(values.to(job.output.dtype).view(job.output.shape))
             working.end()
-
-
-def _innermost(job: Merge) -> Merge:
-    inner = [one for one in job.experts if isinstance(one, Merge)]
-    return _innermost(inner[0]) if inner else job

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from omnicompose.errors import TuningError
 from omnicompose.searching.bench import Table
 from omnicompose.tensors.header import read_header
+from omnicompose.tensors.saving import save_tensors
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -53,16 +54,17 @@ def descend(
         asked: what this search is of; a state of another one is refused.
 
     Raises:
-        TuningError: the loss is no number, or the state is of another search.
+        TuningError: the loss or its gradient is no number, or the state is of another search.
     """
     note = json.dumps(dict(asked), sort_keys=True)
     done, table, mean, square = _state(path, start, note)
     for step in range(done, how.steps):
         loss, gradient = slope(step, table)
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss) or not all(bool(one.isfinite().all()) for one in gradient):
             raise TuningError(
-                f"step {step + 1}: found a loss of {loss}, expected a finite number. The steps "
-                f"before it are in {path}; take a smaller learning_rate under another --out."
+                f"step {step + 1}: found a loss of {loss} and its gradient, expected finite "
+                f"numbers. The steps before it are in {path}; take a smaller learning_rate under "
+                "another --out."
             )
         _clip(gradient, how.clip)
         for number, given in enumerate(gradient):
@@ -106,12 +108,9 @@ def _state(path: Path, start: Table, note: str) -> tuple[int, Table, Table, Tabl
 
 
 def _keep(path: Path, step: int, tables: tuple[Table, Table, Table], note: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{kind}.{i}": one
         for kind, table in zip(("table", "mean", "square"), tables, strict=True)
         for i, one in enumerate(table)
     }
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata={"step": str(step), "asked": note})
-    partial.replace(path)
+    save_tensors(tensors, path, {"step": str(step), "asked": note})

@@ -8,8 +8,10 @@ would want.
 
 import importlib
 import json
+import sys
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.error import URLError
 
 from transformers import PreTrainedModel
@@ -22,7 +24,7 @@ TIMEOUT_SECONDS = 600
 
 
 def named(fitness: str) -> Judge:
-    """The fitness that a recipe names, if it is not `likelihood`.
+    """The fitness that a recipe names, if it is not `likelihood`; modules may lie where one is.
 
     Raises:
         TuningError: it is neither an address nor a function that can be imported.
@@ -30,12 +32,15 @@ def named(fitness: str) -> Judge:
     if fitness.startswith(("http://", "https://")):
         return lambda candidate, _model: asked(fitness, candidate)
     module, _, name = fitness.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         found: Judge = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the user's own module may raise anything
         raise TuningError(
-            f"fitness: found {fitness!r} ({error}); expected likelihood, an address, or "
-            "`package.module:function` that Python can import."
+            f"fitness: found {fitness!r} ({type(error).__name__}: {error}); expected likelihood, "
+            "an address, or `package.module:function` that Python can import, from the current "
+            "folder too."
         ) from error
     return found
 

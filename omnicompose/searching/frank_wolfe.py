@@ -5,17 +5,18 @@
 
 hard: from the mean of the experts, which is a vertex too; per expert the whole model moves, per
       tensor each tensor chooses its own vertex
-soft: from the base; for every model's data the expert that lowers their loss fastest, none twice;
-      the chosen ones are mixed with coefficients of AdaMerging on all prompts
+soft: from the base; for every model's data the expert that lowers their loss fastest, none twice
+      (as every model brings data, all are chosen in the end); the chosen ones are mixed with
+      coefficients of AdaMerging on all prompts, and that mixture is the vertex
 
-It stops when the duality gap <g, W - W_s> is not positive.
+It stops when the duality gap <g, W - W_s> is not positive; the coefficients of least loss count.
 
 Paper: arXiv 2503.12649. Where we differ from hmarkc/FW-Merging (specs/methods.md B.6): it scores by
 cosine with whole checkpoints, and in its layer mode replaces tensors by zeros where no vertex
 helps; here scores are inner products with deltas, and such a tensor stays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,6 +29,8 @@ from omnicompose.searching.trail import Trail
 from omnicompose.statistics.encoding import Example
 
 Examples = Sequence[Sequence[Example]]
+Towards = Callable[[int, Table, Table], Table]
+"""Number of the step, coefficients and the gradient there -> the vertex to go to."""
 
 
 def search(ground: Ground) -> Found:
@@ -88,19 +91,38 @@ def one_hot(bench: Bench, expert: int) -> Table:
 
 
 def _hard(ground: Ground, bench: Bench, examples: Examples) -> Table:
-    count = len(bench.experts)
+    count, per_tensor = len(bench.experts), ground.word("per") == "tensor"
     mean = bench.table(1.0 / count)
     vertices = [*(one_hot(bench, i) for i in range(count)), mean]
-    best, table = mean, mean
+
+    def towards(_step: int, table: Table, slopes: Table) -> Table:
+        # Where no vertex is better than what is there, it stays: the first of equals is taken.
+        return chosen(slopes, [table, *vertices], per_tensor=per_tensor)
+
+    return _walked(ground, bench, examples, mean, towards)
+
+
+def _soft(ground: Ground, bench: Bench, examples: Examples) -> Table:
+    def towards(step: int, table: Table, _slopes: Table) -> Table:
+        return _mixed(ground, bench, examples, _picked(bench, table, examples), step)
+
+    return _walked(ground, bench, examples, bench.table(0.0), towards)
+
+
+def _walked(
+    ground: Ground, bench: Bench, examples: Examples, table: Table, towards: Towards
+) -> Table:
+    """Steps towards one vertex after the other; the coefficients of least loss on the way."""
+    best, count = table, ground.count("steps")
     trail = Trail(ground.folder / "fw_merging.jsonl", ground.asked())
-    for step in range(ground.count("steps") + 1):
+    for step in range(count + 1):
         value = _noted(trail, step, lambda at=table: _loss(bench, at, examples))
         if value <= min(one.value for one in trail.tried):
             best = table
-        if step == ground.count("steps"):
+        if step == count:
             break
         slopes = gradient(bench, table, examples)
-        vertex = chosen(slopes, vertices, per_tensor=ground.word("per") == "tensor")
+        vertex = towards(step, table, slopes)
         left = gap(slopes, table, vertex)
         ground.say(f"step {step + 1}: loss {value:.4f}, gap {left:.4g}")
         if left <= 0.0:
@@ -124,18 +146,6 @@ def _noted(trail: Trail, step: int, value: object) -> float:
         known = value()  # type: ignore[operator]
         trail.add((float(step),), float(known), 0.0)
     return float(known)
-
-
-def _soft(ground: Ground, bench: Bench, examples: Examples) -> Table:
-    table = bench.table(0.0)
-    for step in range(ground.count("steps")):
-        picked = _picked(bench, table, examples)
-        vertex = _mixed(ground, bench, examples, picked, step)
-        if gap(gradient(bench, table, examples), table, vertex) <= 0.0:
-            break
-        table = moved(table, vertex, _rate(ground, step))
-        ground.say(f"step {step + 1}: {', '.join(bench.experts[i] for i in picked)}")
-    return table
 
 
 def _picked(bench: Bench, table: Table, examples: Examples) -> list[int]:

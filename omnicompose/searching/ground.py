@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from omnicompose.errors import CalibrationError, PlanError
+from omnicompose.merging.fingerprint import InputFiles
 from omnicompose.merging.method import ParameterValue
+from omnicompose.plan.participant import open_participant
 from omnicompose.recipe import MergeRecipe
 from omnicompose.searching.bench import Bench, Table
 from omnicompose.statistics.encoding import Encoder, Example
@@ -29,6 +31,7 @@ class Ground:
         subject: the base, opened.
         encoder: its tokenizer.
         data: by model, its file of examples.
+        weights: hashes of the state of the base's and the models' files.
         folder: logs and states.
         say: takes one line of progress.
     """
@@ -38,6 +41,7 @@ class Ground:
     subject: Subject
     encoder: Encoder
     data: Mapping[str, PromptFile]
+    weights: tuple[str, ...]
     folder: Path
     say: Say
 
@@ -62,6 +66,7 @@ class Ground:
             "parameters": dict(self.parameters),
             "base": str(self.recipe.base),
             "models": [str(model.source) for model in self.recipe.models],
+            "weights": self.weights,
             "data": {name: file.sha256 for name, file in self.data.items()},
             "seed": self.recipe.seed,
             **more,
@@ -120,9 +125,21 @@ def open_ground(
         subject=subject,
         encoder=Encoder(subject),
         data=files,
+        weights=_states(recipe),
         folder=folder,
         say=say,
     )
+
+
+def _states(recipe: MergeRecipe) -> tuple[str, ...]:
+    """Of the models' files, so that no search goes on with other weights."""
+    assert recipe.base is not None
+    raw, files = recipe.layout == "raw", InputFiles()
+    opened = (
+        open_participant(source, raw=raw, allow_pickle=recipe.allow_pickle)
+        for source in (recipe.base, *(model.source for model in recipe.models))
+    )
+    return tuple(files.state(one.weights.source) for one in opened)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

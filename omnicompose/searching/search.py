@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from omnicompose.errors import RecipeError
 from omnicompose.merging.registry import check_parameters
 from omnicompose.merging.searched import SEARCHED
 from omnicompose.merging.statistics_file import StatisticsFacts, write_statistics
@@ -49,13 +50,15 @@ def searched(recipe: MergeRecipe, folder: Path, say: Say) -> MergeRecipe:
         say: takes one line of progress.
 
     Raises:
-        RecipeError: a parameter is wrong.
+        RecipeError: a parameter is wrong, or the recipe asks for more than coefficients.
         CalibrationError: data or labels are lacking.
         TuningError: the search fails.
     """
     if recipe.method not in SEARCHED:
         return recipe
     parameters = check_parameters(recipe.method, recipe.parameters, recipe.profile)
+    if recipe.method in TABLES:
+        _check_plain(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     ground = open_ground(recipe, parameters, folder, say)
     if recipe.method in RECIPES:
@@ -64,6 +67,27 @@ def searched(recipe: MergeRecipe, folder: Path, say: Say) -> MergeRecipe:
         found = _recipe_of(TABLES[recipe.method](ground), ground)
     write_recipe(found, folder / RECIPE_NAME)
     return found
+
+
+def _check_plain(recipe: MergeRecipe) -> None:
+    """Refuse what the searched model would not show, but the merged one would.
+
+    Raises:
+        RecipeError: some tensors would be treated otherwise than by their coefficients.
+    """
+    policies = {role: getattr(recipe.roles, role) for role in type(recipe.roles).model_fields}
+    problems = [
+        *(f"roles.{role}: mean_delta" for role, found in policies.items() if found == "mean_delta"),
+        *(f"overrides: {one.match}" for one in recipe.overrides if one.policy != "base"),
+        *(["then"] if recipe.then else []),
+        *([f"vocabulary: {recipe.vocabulary}"] if recipe.vocabulary != "base" else []),
+    ]
+    if problems:
+        raise RecipeError(
+            f"method {recipe.method!r} searches coefficients of deltas alone; found "
+            f"{', '.join(problems)}, which would change the result unseen. Search without, and "
+            f"add it to the {RECIPE_NAME} that comes out; `base` policies are fine."
+        )
 
 
 def _recipe_of(found: Found, ground: Ground) -> MergeRecipe:

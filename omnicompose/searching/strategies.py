@@ -6,6 +6,7 @@ Existing libraries do the work (`cma`, `optuna`); each is imported when it is as
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Protocol
 
 from omnicompose.errors import OmniComposeError, TuningError
@@ -22,7 +23,7 @@ class Space:
 
     Attributes:
         start: the first candidate.
-        low: least values.
+        low: least values; infinite for a search without bounds, which only CMA-ES can do.
         high: greatest values.
         spread: standard deviation of the first candidates.
         seed: of all random choices.
@@ -63,8 +64,10 @@ class Cma:
         # cma wants two dimensions: a lone number is searched beside one that nothing looks at.
         self._padding = max(0, 2 - len(space.start))
         pad = (0.0,) * self._padding
-        bounds = [[*space.low, *(-1.0 for _ in pad)], [*space.high, *(1.0 for _ in pad)]]
-        settings = {"seed": space.seed + 1, "verbose": -9, "bounds": bounds}  # 0 is a clock
+        settings: dict[str, object] = {"seed": space.seed + 1, "verbose": -9}  # 0 is a clock
+        if all(map(isfinite, (*space.low, *space.high))):
+            bounds = [[*space.low, *(-1.0 for _ in pad)], [*space.high, *(1.0 for _ in pad)]]
+            settings["bounds"] = bounds
         self._strategy = CMAEvolutionStrategy([*space.start, *pad], space.spread, settings)
         self._asked: list[list[float]] = []
 

@@ -42,7 +42,9 @@ class Trail:
                 f"{path}: found the log of another search (other models, data or settings). "
                 "Remove it, or merge to another --out."
             )
-        path.write_text("".join(f"{line}\n" for line in lines or [head]), encoding="utf-8")
+        fresh = path.with_name(f".{path.name}.partial")
+        fresh.write_text("".join(f"{line}\n" for line in lines or [head]), encoding="utf-8")
+        fresh.replace(path)  # a kill in between loses nothing
         self.tried = [_read(line) for line in lines[1:]]
 
     def add(self, point: Point, value: float, seconds: float) -> None:
