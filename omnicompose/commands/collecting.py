@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from omnicompose.commands.options import AllowPickle, Seed
+from omnicompose.commands.options import AllowPickle, Overwrite, Seed
 from omnicompose.commands.output import say
 
 Subject = Annotated[
@@ -32,24 +32,30 @@ def collect(
     limit: Limit = None,
     seed: Seed = 0,
     allow_pickle: AllowPickle = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Stream data through SOURCE, block by block, and write what methods need to know of it.
 
-    A killed run is taken up when the same command runs again.
+    A killed run is taken up when the same command runs again, a finished one is used again.
     """
     from omnicompose.statistics.collect import CollectOptions
     from omnicompose.statistics.provide import Asked, collect_any
 
-    options = CollectOptions(kind=what, labels=labels, seed=seed, allow_pickle=allow_pickle)
+    options = CollectOptions(
+        kind=what, labels=labels, seed=seed, allow_pickle=allow_pickle, overwrite=overwrite
+    )
     asked = Asked(source=source, data=data, limit=limit, out=out)
     for name, path in collect_any(asked, options, say).items():
         say(f"{name}: {path} ({path.stat().st_size / 1e6:,.1f} MB)")
 
 
-def add_statistics(files: Files, out: File) -> None:
+def add_statistics(files: Files, out: File, overwrite: Overwrite = False) -> None:
     """Add up FILES that hold one kind of statistics of one model over different data."""
-    from omnicompose.merging.statistics_file import add_statistics as add
+    from omnicompose.export import refuse_existing
+    from omnicompose.merging.statistics_adding import add_statistics as add
     from omnicompose.merging.statistics_file import open_statistics
+
+    refuse_existing(out, overwrite=overwrite)
 
     add(files, out)
     facts = open_statistics(out).facts

@@ -20,7 +20,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, 
 ModelDir = Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by `compose`.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Memory = Annotated[

@@ -23,11 +23,11 @@ def check_media(examples: Sequence[Example], path: Path) -> None:
     Raises:
         CalibrationError: an example shows none, or no text follows its media.
     """
-    for number, example in enumerate(examples, start=1):
+    for example in examples:
         if not bool(asking(example).any()):
             raise CalibrationError(
-                f"{path}: line {number} shows no media with text behind them, and attention to "
-                "media is asked for. Give prompts with media."
+                f"{path}: line {example.line} shows no media with text behind them, and attention "
+                "to media is asked for. Give prompts with media."
             )
 
 

@@ -4,7 +4,6 @@ At any time one block has its weights; hidden states of the examples lie on disk
 taken up at the first block that is not finished, and gives the same sums.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 
 from omnicompose.errors import CalibrationError
 from omnicompose.merging.statistics_file import (
+    ATTENTION,
+    TARGETS,
     StatisticsFacts,
     StatisticsFile,
     open_statistics,
@@ -31,10 +32,10 @@ from omnicompose.statistics.stages import (
     surroundings_of,
 )
 from omnicompose.statistics.subject import Subject, open_subject
-from omnicompose.statistics.workplace import Workplace
+from omnicompose.statistics.workplace import Workplace, is_collected
 
 Say = Callable[[str], None]
-KINDS = ("gram", "fisher", "attention", "targets")
+KINDS = ("gram", "fisher", ATTENTION, TARGETS)
 HEAD = "head"
 DATA = "data"
 
@@ -48,12 +49,14 @@ class CollectOptions:
         labels: for `fisher`: `sampled` from the model's own predictions, or the `given` replies.
         seed: of what is sampled.
         allow_pickle: read pickled weights too.
+        overwrite: replace a file that holds something else.
     """
 
     kind: str = "gram"
     labels: str = "sampled"
     seed: int = 0
     allow_pickle: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Check the words.
@@ -93,6 +96,8 @@ def collect(
 ) -> StatisticsFile:
     """Collect statistics of one model; go on where a killed run of the same kind stopped.
 
+    A file that holds just these statistics already is left as it is.
+
     Args:
         source: the model, an adapter on one, or a composite.
         data: examples.
@@ -104,24 +109,28 @@ def collect(
         The file, opened.
 
     Raises:
-        CalibrationError: the data do not fit what is collected, or another collection lies there.
+        CalibrationError: the data do not fit what is collected, or something else lies there.
         SourceError: the model cannot be opened.
     """
     options = options or CollectOptions()
     if options.labels == "given" and options.kind == "fisher":
         data.need_replies()
+    shows = options.kind == ATTENTION
+    subject = open_subject(
+        source, attention="eager" if shows else "sdpa", allow_pickle=options.allow_pickle
+    )
     asked = {
         "source": source.text,
+        "weights": subject.state(),
         "data": data.sha256,
         "kind": options.kind,
         "labels": options.labels,
         "seed": options.seed,
     }
-    shows = options.kind == "attention"
-    subject = open_subject(
-        source, attention="eager" if shows else "sdpa", allow_pickle=options.allow_pickle
-    )
-    examples = Encoder(subject).encode(data.prompts, with_replies=options.kind != "targets")
+    if is_collected(out, asked, overwrite=options.overwrite):
+        say(f"{out}: used again")
+        return open_statistics(out, options.kind)
+    examples = Encoder(subject).encode(data.prompts, with_replies=options.kind != TARGETS)
     if shows:
         check_media(examples, data.path)
     place = Workplace(out, asked)
@@ -148,12 +157,12 @@ def _collect_forwards(run: _Run) -> None:
     start = run.num_blocks if first is None else first
     around = surroundings_of(run.subject, run.examples, run.place if start == 0 else None)
     for block in range(start, run.num_blocks):
-        tensors, aliases = _block_sums(run, block, around)
-        run.place.keep(part_name(block), tensors, {"aliases": json.dumps(aliases)})
+        tensors, notes = _block_sums(run, block, around)
+        run.place.keep(part_name(block), tensors, notes)
         run.place.forget(block)
         run.say(f"block {block + 1} of {run.num_blocks}")
-    tensors, aliases = _head_sums(run)
-    run.place.keep(HEAD, tensors, {"aliases": json.dumps(aliases)})
+    tensors, notes = _head_sums(run)
+    run.place.keep(HEAD, tensors, notes)
 
 
 @torch.no_grad()
@@ -162,9 +171,9 @@ def _block_sums(
 ) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
     subject, prefix = run.subject, run.subject.path_of(run.subject.blocks[block])
     with subject.holding((prefix,)):
-        if run.options.kind == "attention":
+        if run.options.kind == ATTENTION:
             return attention_sums(subject, block, run.examples, around, run.place), {}
-        if run.options.kind == "targets":
+        if run.options.kind == TARGETS:
             return _targets(run, block, around), {}
         grams = Grams()
         layers = linear_layers(subject, prefix)
@@ -173,7 +182,7 @@ def _block_sums(
             with grams.watching(layers, lambda one=one: one.routing):  # type: ignore[misc]
                 made = run_block(subject, block, state, one)
             run.place.write(block + 1, number, made)
-        return grams.sums, grams.aliases
+        return grams.sums, grams.notes()
 
 
 def _targets(run: _Run, block: int, around: Sequence[Surroundings]) -> Mapping[str, torch.Tensor]:
@@ -193,7 +202,7 @@ def _targets(run: _Run, block: int, around: Sequence[Surroundings]) -> Mapping[s
 def _head_sums(run: _Run) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]]:
     """Logits for targets, the Gram of an untied head for Grams."""
     kind, last = run.options.kind, run.num_blocks
-    if kind == "attention":
+    if kind == ATTENTION:
         return {}, {}
     subject, blocks = run.subject, run.subject.path_of(run.subject.blocks)
     head = subject.model.get_output_embeddings()
@@ -208,9 +217,9 @@ def _head_sums(run: _Run) -> tuple[Mapping[str, torch.Tensor], Mapping[str, str]
             state = run.place.read(last, number)
             with grams.watching(layers, lambda: None):
                 logits = logits_of(subject, state if kind == "gram" else state[:, -1:])
-            if kind == "targets":
+            if kind == TARGETS:
                 found[f"logits.{number}"] = logits[0, -1].clone()
-    return (grams.sums, grams.aliases) if kind == "gram" else (found, {})
+    return (grams.sums, grams.notes()) if kind == "gram" else (found, {})
 
 
 def _collect_backwards(run: _Run) -> None:
@@ -232,10 +241,10 @@ def _collect_backwards(run: _Run) -> None:
             sampled=options.labels == "sampled",
             seed=options.seed,
         )
-        run.place.keep(HEAD, squares, {"aliases": "{}"})
+        run.place.keep(HEAD, squares, {})
     for block in left:
         squares = block_squares(run.subject, block, around, run.place)
-        run.place.keep(part_name(block), squares, {"aliases": "{}"})
+        run.place.keep(part_name(block), squares, {})
         run.place.forget_slopes(block + 1)
         run.say(f"block {block + 1} of {last}, backwards")
 
@@ -259,5 +268,6 @@ def _join(run: _Run, data: PromptFile, out: Path) -> None:
         num_tokens=sum(example.num_tokens for example in run.examples),
         aliases={},
         data=(data.sha256,),
+        asked=run.place.asked,
     )
     join([run.place.part(name) for name in names], facts, out)

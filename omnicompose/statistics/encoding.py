@@ -1,15 +1,15 @@
 """From examples to what a model takes: tokens, media, and where the reply begins."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
-from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from omnicompose.errors import CalibrationError
+from omnicompose.experts.auto import UNREADABLE, first_line, load_auto
 from omnicompose.modalities import MODALITIES
 from omnicompose.statistics.prompts import Prompt, Shown
 from omnicompose.statistics.subject import Subject
@@ -25,11 +25,13 @@ class Example:
     """One example as the model takes it.
 
     Attributes:
+        line: of the file of data.
         inputs: by name of the model's argument; `input_ids` `[1, L]` among them.
         reply_from: position of the reply's first token; None where all of it is raw text.
         media: `[L]` bool, positions that media embeddings fill.
     """
 
+    line: int
     inputs: "Mapping[str, torch.Tensor]"
     reply_from: int | None
     media: torch.Tensor
@@ -44,18 +46,54 @@ class Encoder:
     """Renders and tokenises examples as the model's own processor or tokenizer does."""
 
     def __init__(self, subject: Subject) -> None:
-        """Open the tokenizer, and the processor where there is one."""
-        self._label = subject.label
+        """Open the tokenizer; the processor is opened when media are shown.
+
+        Raises:
+            CalibrationError: there is no tokenizer that can be read.
+        """
+        self._label, self._folder = subject.label, subject.folder
         self._config = subject.model.config
-        self._tokenizer, self._processor = _opened(subject.folder)
+        try:
+            found = load_auto("AutoTokenizer", self._label, self._folder, trust_remote_code=False)
+        except UNREADABLE as error:
+            raise CalibrationError(
+                f"{self._label}: no tokenizer that can be read ({first_line(error)}), which data "
+                "need. Put its files (tokenizer.json, tokenizer_config.json) into the folder."
+            ) from error
+        self._tokenizer = cast(PreTrainedTokenizerBase, found)
+
+    @cached_property
+    def _processor(self) -> ProcessorMixin:
+        try:
+            found = load_auto("AutoProcessor", self._label, self._folder, trust_remote_code=False)
+        except UNREADABLE as error:
+            raise self._lacks_processor(first_line(error)) from error
+        if not isinstance(found, ProcessorMixin):
+            raise self._lacks_processor(f"found a {type(found).__name__}")
+        return found
+
+    def _lacks_processor(self, found: str) -> CalibrationError:
+        return CalibrationError(
+            f"{self._label}: the data show media, and it has no processor for them ({found}). "
+            "Collect on a compose recipe, or put its processor_config.json there."
+        )
 
     def encode(self, prompts: Sequence[Prompt], *, with_replies: bool) -> list[Example]:
         """Tokens and media of every example.
 
         Raises:
-            CalibrationError: media are shown to a model without a processor.
+            CalibrationError: media are shown to a model without a processor, or cannot be read.
         """
-        return [self._encode(prompt, with_reply=with_replies) for prompt in prompts]
+        return [self._try(prompt, with_reply=with_replies) for prompt in prompts]
+
+    def _try(self, prompt: Prompt, *, with_reply: bool) -> Example:
+        try:
+            return self._encode(prompt, with_reply=with_reply)
+        except UNREADABLE as error:
+            raise CalibrationError(
+                f"{self._label}: line {prompt.line} of the data cannot be shown to it "
+                f"({first_line(error)}). Mend the line or its media."
+            ) from error
 
     def decode(self, token_ids: torch.Tensor) -> str:
         """Words of tokens `[n]`, without special ones."""
@@ -67,11 +105,10 @@ class Encoder:
         if with_reply and prompt.reply is not None:
             _append(inputs, self._spelled(prompt.reply))
         media = self._media(inputs)
-        return Example(inputs=inputs, reply_from=reply_from, media=media)
+        return Example(line=prompt.line, inputs=inputs, reply_from=reply_from, media=media)
 
     def _is_raw(self, prompt: Prompt) -> bool:
-        shown = any(isinstance(part, Shown) for part in prompt.content)
-        return prompt.raw or (not shown and self._tokenizer.chat_template is None)
+        return prompt.raw or (not _shows(prompt) and self._tokenizer.chat_template is None)
 
     def _raw(self, prompt: Prompt) -> "Mapping[str, torch.Tensor]":
         text = "".join(cast(tuple[str, ...], prompt.content))
@@ -79,22 +116,18 @@ class Encoder:
         return {name: found[name] for name in ("input_ids", "attention_mask")}
 
     def _turn(self, prompt: Prompt) -> "Mapping[str, torch.Tensor]":
-        shown = [part for part in prompt.content if isinstance(part, Shown)]
-        if shown and self._processor is None:
-            raise CalibrationError(
-                f"{self._label}: the data show {shown[0].modality}, and the model has no processor "
-                "for media. Collect on a compose recipe, or put its processor_config.json there."
-            )
-        if self._processor is None or not shown:
-            text = "".join(cast(tuple[str, ...], prompt.content)) if not shown else ""
-            turn: list[dict[str, object]] = [{"role": "user", "content": text}]
+        if not _shows(prompt):
+            text = "".join(cast(tuple[str, ...], prompt.content))
             found = self._tokenizer.apply_chat_template(
-                turn, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+                [{"role": "user", "content": text}],
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
             )
         else:
-            turn = [{"role": "user", "content": [_written(part) for part in prompt.content]}]
+            parts = [_written(part) for part in prompt.content]
             found = self._processor.apply_chat_template(
-                turn,
+                [{"role": "user", "content": parts}],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -119,16 +152,8 @@ class Encoder:
         return torch.isin(inputs["input_ids"][0], wanted)
 
 
-def _opened(folder: Path) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if not _has_processor(folder):
-        return tokenizer, None
-    return tokenizer, AutoProcessor.from_pretrained(folder, local_files_only=True)
-
-
-def _has_processor(folder: Path) -> bool:
-    file = folder / "processor_config.json"
-    return file.is_file() and "processor_class" in json.loads(file.read_text(encoding="utf-8"))
+def _shows(prompt: Prompt) -> bool:
+    return any(isinstance(part, Shown) for part in prompt.content)
 
 
 def _written(part: str | Shown) -> dict[str, object]:

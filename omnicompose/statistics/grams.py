@@ -1,5 +1,6 @@
 """Grams of what enters the linear layers of a block: sum of x x^T over tokens."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,12 +14,14 @@ from omnicompose.streams.routing import TEXT, Routing
 class Grams:
     """Sums of one part of a model, filled while it runs.
 
-    Layers that are given one and the same tensor share a sum: `aliases` says whose.
+    Layers that are given one and the same tensor share a sum: `aliases` says whose. `counts` says
+    how many tokens each is over.
     """
 
     def __init__(self) -> None:
         """Nothing has run yet."""
         self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
         self.aliases: dict[str, str] = {}
         self._seen: list[tuple[torch.Tensor, str]] = []
 
@@ -53,8 +56,13 @@ class Grams:
         self._seen.append((given, name))
         if name not in self.sums:
             width = rows.shape[1]
-            self.sums[name] = torch.zeros(width, width)
+            self.sums[name], self.counts[name] = torch.zeros(width, width), 0
         self.sums[name].addmm_(rows.T, rows)
+        self.counts[name] += len(rows)
+
+    def notes(self) -> dict[str, str]:
+        """What is kept beside the sums of a part, as words."""
+        return {"aliases": json.dumps(self.aliases), "counts": json.dumps(self.counts)}
 
 
 def _own(layer: nn.Module, given: torch.Tensor, routing: Routing | None) -> torch.Tensor:

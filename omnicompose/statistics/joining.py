@@ -21,19 +21,23 @@ def join(parts: Sequence[Path], facts: StatisticsFacts, out: Path) -> None:
 
     Args:
         parts: one file per part of the model, in order.
-        facts: for the header; aliases are those of the parts.
+        facts: for the header; aliases and counts are those of the parts.
         out: the file.
     """
     aliases: dict[str, str] = {}
+    counts: dict[str, int] = {}
     sources: dict[str, SafetensorsSource] = {}
     infos: dict[str, TensorInfo] = {}
     for path in parts:
-        aliases |= json.loads(read_header(path).metadata["aliases"])
+        notes = read_header(path).metadata
+        aliases |= json.loads(notes.get("aliases", "{}"))
+        counts |= json.loads(notes.get("counts", "{}"))
         opened = SafetensorsSource(path.name, (path,))
         kept = {name: info for name, info in opened.infos().items() if name != PLACEHOLDER}
         infos |= kept
         sources |= dict.fromkeys(kept, opened)
-    facts = replace(facts, aliases=aliases)
+    apart = {name: count for name, count in counts.items() if count != facts.count}
+    facts = replace(facts, aliases=aliases, counts=apart)
     if facts.kind == ATTENTION:
         table = torch.stack([read_tensor(sources[name], name) for name in infos])
         info = TensorInfo(name=ATTENTION, dtype=table.dtype, shape=tuple(table.shape))

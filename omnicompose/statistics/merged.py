@@ -3,7 +3,7 @@
 For every block in turn: each expert's block is given the hidden states that the merged model has
 made of that expert's data so far, its Grams are kept, the block is merged with them by the engine's
 own arithmetic, and the merged block makes the states for the next. One block of one model is in
-memory at a time.
+memory at a time. A killed run goes on at the first block that is not merged.
 """
 
 import json
@@ -25,10 +25,11 @@ from omnicompose.recipe_values import Source
 from omnicompose.statistics.collect import part_name
 from omnicompose.statistics.encoding import Encoder, Example
 from omnicompose.statistics.grams import Grams, linear_layers
+from omnicompose.statistics.joining import join
 from omnicompose.statistics.prompts import PromptFile
 from omnicompose.statistics.stages import Surroundings, run_block, surroundings_of
 from omnicompose.statistics.subject import Subject, open_subject
-from omnicompose.statistics.workplace import Workplace
+from omnicompose.statistics.workplace import Workplace, is_collected
 from omnicompose.tensors.checkpoint import SafetensorsSource
 from omnicompose.tensors.header import read_header
 from omnicompose.tensors.low_rank import LowRank
@@ -110,23 +111,74 @@ def collect_merged(
         CalibrationError: the data do not fit the models.
         PlanError: the models do not fit together.
     """
+    subjects = [open_subject(m.source, allow_pickle=recipe.allow_pickle) for m in recipe.models]
+    asked = _asked(recipe, subjects, data)
+    every = [{**asked, "model": number} for number in range(len(subjects))]
+    pairs = list(zip(outs, every, strict=True))
+    if all(is_collected(out, own, overwrite=True) for out, own in pairs):
+        say(f"{outs[0].parent}: used again")
+        return
     folder = outs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     planned = make_merge_plan(_unmeasured(recipe, folder / f".{NOTHING}"))
     merged = MergedTensors(planned.plan.jobs)
     parties = [
-        _party(model.source, prompts, out)
-        for model, prompts, out in zip(recipe.models, data, outs, strict=True)
+        _Party(
+            subject=one,
+            examples=Encoder(one).encode(prompts.prompts, with_replies=True),
+            place=Workplace(out, own),
+            data=prompts,
+        )
+        for one, prompts, (out, own) in zip(subjects, data, pairs, strict=True)
     ]
-    subject = _merged_subject(parties[0].subject, planned.donor.keys, merged)
-    around = [surroundings_of(subject, party.examples, party.place) for party in parties]
-    for block in range(len(subject.blocks)):
-        _merge_block(block, subject, merged, parties, around)
-        say(f"block {block + 1} of {len(subject.blocks)}, merged")
+    subject = _merged_subject(subjects[0], planned.donor.keys, merged)
+    _go_on(subject, merged, parties, say)
     for party, out in zip(parties, outs, strict=True):
         _write(party, out)
+    for party in parties:
         party.place.remove()
     (folder / f".{NOTHING}").unlink()
+
+
+def _asked(
+    recipe: MergeRecipe, subjects: Sequence[Subject], data: Sequence[PromptFile]
+) -> dict[str, object]:
+    """All that the Grams depend on: those of one model on every other, and on how they merge."""
+    plain = tuple(m.model_copy(update={"data": None, "statistics": None}) for m in recipe.models)
+    return {
+        "kind": KIND,
+        "recipe": recipe.model_copy(update={"models": plain}).model_dump(mode="json"),
+        "weights": [subject.state() for subject in subjects],
+        "data": [prompts.sha256 for prompts in data],
+    }
+
+
+def _go_on(
+    subject: Subject,
+    merged: MergedTensors,
+    parties: Sequence[_Party],
+    say: Callable[[str], None],
+) -> None:
+    """Block by block, from the first that was not merged."""
+    count, last = len(subject.blocks), parties[-1].place
+    first = next((b for b in range(count) if not last.has(_done(b))), count)
+    if first == count:
+        return
+    fresh = [party.place if first == 0 else None for party in parties]
+    around = [
+        surroundings_of(subject, party.examples, place)
+        for party, place in zip(parties, fresh, strict=True)
+    ]
+    for block in range(first, count):
+        _merge_block(block, subject, merged, parties, around)
+        last.keep(_done(block), {}, {})
+        for party in parties:
+            party.place.forget(block)
+        say(f"block {block + 1} of {count}, merged")
+
+
+def _done(block: int) -> str:
+    return f"merged-{block:04d}"
 
 
 def _unmeasured(recipe: MergeRecipe, nothing: Path) -> MergeRecipe:
@@ -137,13 +189,6 @@ def _unmeasured(recipe: MergeRecipe, nothing: Path) -> MergeRecipe:
     source = Source(text=nothing.name, kind="path", location=str(nothing.resolve()))
     models = tuple(model.model_copy(update={"statistics": source}) for model in recipe.models)
     return recipe.model_copy(update={"models": models})
-
-
-def _party(source: Source, data: PromptFile, out: Path) -> _Party:
-    subject = open_subject(source)
-    place = Workplace(out, {"source": source.text, "data": data.sha256, "kind": KIND})
-    examples = Encoder(subject).encode(data.prompts, with_replies=True)
-    return _Party(subject=subject, examples=examples, place=place, data=data)
 
 
 def _merged_subject(like: Subject, keys: Mapping[str, Key], merged: MergedTensors) -> Subject:
@@ -179,7 +224,6 @@ def _merge_block(
             for number, one in enumerate(surroundings):
                 made = run_block(subject, block, party.place.read(block, number), one)
                 party.place.write(block + 1, number, made)
-            party.place.forget(block)
 
 
 def _measure(block: int, party: _Party, around: Sequence[Surroundings]) -> None:
@@ -189,7 +233,7 @@ def _measure(block: int, party: _Party, around: Sequence[Surroundings]) -> None:
         for number, one in enumerate(around):
             with grams.watching(layers, lambda one=one: one.routing):  # type: ignore[misc]
                 run_block(party.subject, block, party.place.read(block, number), one)
-    party.place.keep(part_name(block), grams.sums, {"aliases": json.dumps(grams.aliases)})
+    party.place.keep(part_name(block), grams.sums, grams.notes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,21 +242,23 @@ class _Part:
 
     source: SafetensorsSource
     aliases: Mapping[str, str]
-    count: float
+    counts: Mapping[str, int]
 
     def measure(self, name: str) -> Measure | None:
         wanted = self.aliases.get(name, name)
-        if wanted not in self.source.infos():
+        if wanted not in self.counts:
             return None
-        return Measure(ref=TensorRef(source=self.source, name=wanted), count=self.count)
+        ref = TensorRef(source=self.source, name=wanted)
+        return Measure(ref=ref, count=float(self.counts[wanted]))
 
 
 def _opened(party: _Party, block: int) -> _Part:
     path = party.place.part(part_name(block))
+    notes = read_header(path).metadata
     return _Part(
         source=SafetensorsSource(party.subject.label, (path,)),
-        aliases=json.loads(read_header(path).metadata["aliases"]),
-        count=float(sum(example.num_tokens for example in party.examples)),
+        aliases=json.loads(notes["aliases"]),
+        counts=json.loads(notes["counts"]),
     )
 
 
@@ -228,15 +274,14 @@ def _measured(job: Merge, parts: Sequence[_Part]) -> Merge:
 
 
 def _write(party: _Party, out: Path) -> None:
-    parts = [_opened(party, block) for block in range(len(party.subject.blocks))]
-    sources = {name: part.source for part in parts for name in part.source.infos()}
+    blocks = range(len(party.subject.blocks))
     facts = StatisticsFacts(
         kind=KIND,
         model=party.subject.label,
         num_examples=len(party.examples),
         num_tokens=sum(example.num_tokens for example in party.examples),
-        aliases={name: first for part in parts for name, first in part.aliases.items()},
+        aliases={},
         data=(party.data.sha256,),
+        asked=party.place.asked,
     )
-    infos = {name: source.infos()[name] for name, source in sources.items()}
-    write_statistics(out, facts, infos, lambda name: read_tensor(sources[name], name))
+    join([party.place.part(part_name(block)) for block in blocks], facts, out)

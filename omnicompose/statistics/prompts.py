@@ -37,11 +37,13 @@ class Prompt:
         content: texts and media of the user turn, or the raw text alone.
         raw: no chat template is laid around it.
         reply: what the model should say; None where it is not known.
+        line: of its file, counted from 1.
     """
 
     content: tuple[str | Shown, ...]
     raw: bool
     reply: str | None = None
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,7 @@ class PromptFile:
         Raises:
             CalibrationError: an example has none.
         """
-        lacking = [
-            number
-            for number, p in enumerate(self.prompts, start=1)
-            if p.reply is None and not p.raw
-        ]
+        lacking = [p.line for p in self.prompts if p.reply is None and not p.raw]
         if lacking:
             raise CalibrationError(
                 f"{self.path}: labels are asked for, and line {lacking[0]} has no `reply` "
@@ -92,28 +90,42 @@ def read_prompts(path: Path, limit: int | None = None) -> PromptFile:
             f"{path}: no such file of calibration data. Name JSON lines with --data; {EXPECTED}."
         )
     content = path.read_bytes()
-    lines = [line for line in content.decode("utf-8").splitlines() if line.strip()][:limit]
-    prompts = tuple(_read_line(line, f"{path}:{i}", path) for i, line in enumerate(lines, start=1))
+    # Only line feeds end a line: other separators may stand inside a JSON text.
+    lines = enumerate(_decoded(path, content).split("\n"), start=1)
+    told = [(number, line) for number, line in lines if line.strip()][:limit]
+    prompts = tuple(_read_line(line, number, path) for number, line in told)
     if not prompts:
         raise CalibrationError(f"{path}: found no examples; {EXPECTED} in every line.")
     digest = hashlib.sha256(content + f"\n{limit}".encode()).hexdigest()
     return PromptFile(path=path, sha256=digest, prompts=prompts)
 
 
-def _read_line(line: str, where: str, path: Path) -> Prompt:
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CalibrationError(
+            f"{path}: found bytes that are no UTF-8 ({error}). Save the file as UTF-8."
+        ) from error
+
+
+def _read_line(line: str, number: int, path: Path) -> Prompt:
     try:
         fields = json.loads(line)
         reply = fields.get("reply")
         if reply is not None and not isinstance(reply, str):
             raise TypeError("`reply` is no text")
-        if "text" in fields:
-            return Prompt(content=(str(fields["text"]),), raw=True, reply=reply)
-        parts = fields["content"]
+        raw = "text" in fields
+        parts = [str(fields["text"])] if raw else fields["content"]
         parts = [parts] if isinstance(parts, str) else parts
         found = tuple(_part(part, path.parent) for part in parts)
-        return Prompt(content=found, raw=False, reply=reply)
+        if not any(found):
+            raise ValueError("it says and shows nothing")
+        return Prompt(content=found, raw=raw, reply=reply, line=number)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CalibrationError(f"{where}: found {line[:60]!r} ({error}); {EXPECTED}.") from error
+        raise CalibrationError(
+            f"{path}:{number}: found {line[:60]!r} ({error}); {EXPECTED}."
+        ) from error
 
 
 def _part(part: object, folder: Path) -> str | Shown:

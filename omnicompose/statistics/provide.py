@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from omnicompose.composer import compose
 from omnicompose.errors import CalibrationError, SourceError
 from omnicompose.merging.registry import check_parameters, method_named
-from omnicompose.merging.statistics_file import open_statistics
 from omnicompose.recipe import ComposeRecipe, MergeRecipe, Model, read_recipe
 from omnicompose.recipe_values import Source, parse_source
 from omnicompose.recipe_writing import write_recipe
@@ -54,23 +54,21 @@ def with_statistics(recipe: MergeRecipe, folder: Path, say: Say) -> MergeRecipe:
         if model.statistics is not None or model.data is None:
             continue
         if kind != MERGED:
-            _provide(model, files[number], CollectOptions(kind=kind), say)
+            _provide(model, files[number], CollectOptions(kind=kind, overwrite=True), say)
         source = parse_source(str(files[number].resolve()), folder)
         models[number] = model.model_copy(update={"statistics": source})
     return recipe.model_copy(update={"models": tuple(models)})
 
 
 def file_name(label: str) -> str:
-    """A model's name as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in label)
+    """A model's name as part of a file's name; no two names become one."""
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in label)
+    return plain if plain == label else f"{plain}-{sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _provide(model: Model, file: Path, options: CollectOptions, say: Say) -> None:
     assert model.data is not None
     data = read_prompts(Path(model.data.location))
-    if _is_there(file, model.source.text, data):
-        say(f"{file}: used again")
-        return
     say(f"{model.label}: collect {options.kind} on {len(data.prompts)} examples")
     collect(model.source, data, file, options, say)
 
@@ -84,13 +82,6 @@ def _provide_merged(recipe: MergeRecipe, files: list[Path], say: Say) -> None:
         )
     data = [read_prompts(Path(m.data.location)) for m in recipe.models if m.data is not None]
     collect_merged(recipe, data, files, say)
-
-
-def _is_there(file: Path, model: str, data: PromptFile) -> bool:
-    if not file.is_file():
-        return False
-    facts = open_statistics(file).facts
-    return (facts.model, facts.data) == (model, (data.sha256,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ first block's input; then blocks run one at a time, and only one needs its weigh
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -108,12 +108,9 @@ def _before_blocks(subject: Subject, example: Example) -> tuple[torch.Tensor, Su
             lambda _m, args, named: inputs.append(args[0] if args else named["hidden_states"]),
             with_kwargs=True,
         )
-        try:
+        with suppress(_ReachedTheEndError):
             subject.model(**example.inputs, use_cache=False)
-        except _ReachedTheEndError:
-            pass
-        finally:
-            handle.remove()
+        handle.remove()
     return inputs[0], Surroundings(arguments=tuple(notes), routing=routings[0])
 
 

@@ -1,5 +1,6 @@
 """The model that data are streamed through: built without weights, given them part by part."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from transformers import AutoConfig, PreTrainedModel
 
 from omnicompose.errors import CalibrationError
 from omnicompose.experts.config import read_json
+from omnicompose.export import MANIFEST_FILE
 from omnicompose.families import FAMILIES
+from omnicompose.merging.fingerprint import InputFiles
 from omnicompose.merging.job import TensorRef
 from omnicompose.plan.participant import Key, Participant, open_participant
 from omnicompose.recipe_values import Source
@@ -57,6 +60,15 @@ class Subject:
         """The name of a part of the model, with a dot behind it."""
         names = (str(name) for name, one in self.model.named_modules() if one is module)
         return next(names) + "."
+
+    def state(self) -> str:
+        """A hash that changes with the weights: of a composite's manifest, else of file facts."""
+        manifest = self.folder / MANIFEST_FILE
+        if self.model.config.model_type == COMPOSITE and manifest.is_file():
+            return hashlib.sha256(manifest.read_bytes()).hexdigest()
+        files, sources = InputFiles(), {id(ref.source): ref.source for ref in self.weights.values()}
+        states = sorted(files.state(source) for source in sources.values())
+        return hashlib.sha256(" ".join(states).encode()).hexdigest()
 
     @contextmanager
     def holding(self, prefixes: Sequence[str], but: Sequence[str] = ()) -> Iterator[None]:

@@ -4,22 +4,30 @@ Everything lies in `.<name>.collecting` beside the file that is made. A block's 
 one step when its states are complete, so that a killed run is taken up at the first missing block.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from omnicompose.errors import CalibrationError
+from omnicompose.errors import CalibrationError, SourceError
+from omnicompose.merging.statistics_file import open_statistics
 from omnicompose.statistics.joining import PLACEHOLDER
+from omnicompose.tensors.saving import save_tensors
 
 ASKED = "asked.json"
 
 
 class Workplace:
-    """A folder of work; also the `States` of a run."""
+    """A folder of work; also the `States` of a run.
+
+    Attributes:
+        folder: where it lies.
+        asked: hash of what is collected, of what and on what.
+    """
 
     def __init__(self, out: Path, asked: Mapping[str, object]) -> None:
         """Open the folder beside `out`, or what an earlier run of the same kind left there.
@@ -29,6 +37,7 @@ class Workplace:
         """
         self.folder = out.with_name(f".{out.name}.collecting")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.asked = _hash(asked)
         note = self.folder / ASKED
         text = json.dumps(dict(asked), sort_keys=True, indent=2)
         if note.is_file() and note.read_text(encoding="utf-8") != text:
@@ -54,10 +63,7 @@ class Workplace:
         self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]
     ) -> None:
         """Write a part's sums: whole, or not at all."""
-        partial = self.part(f".{name}")
-        kept = {key: tensor.contiguous() for key, tensor in tensors.items()}
-        save_file(kept or {PLACEHOLDER: torch.zeros(1)}, partial, metadata=dict(notes))
-        partial.replace(self.part(name))
+        save_tensors(tensors or {PLACEHOLDER: torch.zeros(1)}, self.part(name), notes)
 
     def write(self, block: int, example: int, state: torch.Tensor) -> None:
         """Keep the hidden states of an example before a block."""
@@ -84,8 +90,36 @@ class Workplace:
         shutil.rmtree(self.folder / f"slopes-{block}", ignore_errors=True)
 
     def _write(self, kind: str, example: int, tensor: torch.Tensor) -> None:
-        (self.folder / kind).mkdir(exist_ok=True)
-        save_file({"state": tensor.contiguous()}, self.folder / kind / f"{example}.safetensors")
+        save_tensors({"state": tensor}, self.folder / kind / f"{example}.safetensors")
 
     def _read(self, kind: str, example: int) -> torch.Tensor:
         return load_file(self.folder / kind / f"{example}.safetensors")["state"]
+
+
+def is_collected(out: Path, asked: Mapping[str, object], *, overwrite: bool) -> bool:
+    """Whether a file holds the very statistics that are asked for.
+
+    Raises:
+        CalibrationError: it holds something else, and is not to be overwritten.
+    """
+    if not out.exists():
+        return False
+    if _held(out) == _hash(asked):
+        return True
+    if overwrite and out.is_file():
+        return False
+    raise CalibrationError(
+        f"{out}: exists already, and holds something else than is asked for (other model, weights, "
+        "data or settings). Name another file, or replace it with --overwrite."
+    )
+
+
+def _held(out: Path) -> str:
+    try:
+        return open_statistics(out).facts.asked
+    except SourceError:
+        return ""  # Not a file of ours: it is in the way like any other.
+
+
+def _hash(asked: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()

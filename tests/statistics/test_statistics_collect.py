@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from omnicompose.errors import CalibrationError, PlanError, SourceError
 from omnicompose.merger import merge
+from omnicompose.merging.statistics_adding import add_statistics
 from omnicompose.merging.statistics_file import (
     StatisticsFacts,
-    add_statistics,
     open_statistics,
     write_statistics,
 )
