@@ -87,15 +87,12 @@ def permuted(tensor: torch.Tensor, axis: Axis, order: torch.Tensor) -> torch.Ten
     return tensor.index_select(axis.number, index)
 
 
-def apply(
-    tensors: Tensors, axes: Mapping[str, tuple[Axis, ...]], orders: Permutations, but: str = ""
-) -> Tensors:
-    """All tensors with their units permuted, those of the set `but` left as they are."""
+def apply(tensors: Tensors, axes: Mapping[str, tuple[Axis, ...]], orders: Permutations) -> Tensors:
+    """All tensors with their units permuted."""
     found = {}
     for name, tensor in tensors.items():
         for axis in axes[name]:
-            if axis.units in orders and axis.units != but:
-                tensor = permuted(tensor, axis, orders[axis.units])
+            tensor = permuted(tensor, axis, orders[axis.units])
         found[name] = tensor
     return found
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from omnicompose.errors import PlanError
-from omnicompose.export import refuse_existing
 from omnicompose.plan.participant import Participant, open_participant
 from omnicompose.recipe_values import Source
 from omnicompose.tensors.source import read_tensor
@@ -61,14 +60,14 @@ class WholeModel:
         return "lm_head.weight" not in self.tensors
 
 
-def read_model(source: Source, *, allow_pickle: bool = False) -> WholeModel:
+def read_model(source: Source) -> WholeModel:
     """Read a plain language model, or one with an adapter.
 
     Raises:
         SourceError: it cannot be opened.
         PlanError: it is no decoder of the kind of Llama.
     """
-    opened = open_participant(source, raw=False, allow_pickle=allow_pickle)
+    opened = open_participant(source, raw=False)
     strange = [name for name, key in opened.keys.items() if key.part != "backbone"]
     if strange:
         raise PlanError(
@@ -114,19 +113,24 @@ def check_same(first: WholeModel, second: WholeModel) -> None:
             )
 
 
-def write_model(model: WholeModel, tensors: Tensors, out: Path, note: Mapping[str, object]) -> None:
+def write_model(
+    model: WholeModel,
+    tensors: Tensors,
+    out: Path,
+    note: Mapping[str, object],
+    finish: Callable[[Path], None] = lambda _folder: None,
+) -> None:
     """Write a folder: tensors in their stored precision, everything else as it was.
+
+    An older folder of that name is replaced when all is written.
 
     Args:
         model: lends names, precision and files.
         tensors: by backbone name.
         out: the folder.
         note: what was done, for `alignment.json`.
-
-    Raises:
-        ExportError: the folder exists.
+        finish: changes files of the folder before it has its name.
     """
-    refuse_existing(out, overwrite=False)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -141,4 +145,7 @@ def write_model(model: WholeModel, tensors: Tensors, out: Path, note: Mapping[st
         if path.is_file() and not path.name.endswith(WEIGHT_SUFFIXES):
             shutil.copyfile(path, partial / path.name)
     (partial / "alignment.json").write_text(json.dumps(dict(note), indent=2) + "\n")
+    finish(partial)
+    if out.exists():
+        shutil.rmtree(out)
     partial.replace(out)

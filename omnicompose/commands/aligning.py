@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from omnicompose.commands.options import Out, Seed
+from omnicompose.commands.options import Out, Overwrite, Seed
 from omnicompose.commands.output import say
 
 Reference = Annotated[str, typer.Argument(metavar="REFERENCE", help="Stays as it is.")]
@@ -26,18 +26,22 @@ def align(
     how: How = "permutation",
     regularisation: Amount = 0.0,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write MODEL anew so that it can be merged with REFERENCE."""
     from omnicompose.aligning.align import AlignOptions, source_of
     from omnicompose.aligning.align import align as run
 
-    options = AlignOptions(how=how, regularisation=regularisation, seed=seed)
+    options = AlignOptions(how=how, regularisation=regularisation, seed=seed, overwrite=overwrite)
     run(source_of(reference), source_of(model), out, options, say)
     say(f"{out}: {model} aligned to {reference} by {how}.")
 
 
-def prior(reasoning: Reasoning, vision: Vision, out: File) -> None:
+def prior(reasoning: Reasoning, vision: Vision, out: File, overwrite: Overwrite = False) -> None:
     """Write the direction from VISION to REASONING as a tensor file (DRIFT's reasoning prior)."""
+    from omnicompose.export import refuse_existing
+
+    refuse_existing(out, overwrite=overwrite)
     from omnicompose.aligning.align import source_of
     from omnicompose.aligning.prior import write_prior
 

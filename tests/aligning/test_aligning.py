@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from omnicompose.aligning import align as aligning
 from omnicompose.aligning.align import AlignOptions, align
 from omnicompose.aligning.matching import Axis, apply, axes_of, match, permuted
 from omnicompose.aligning.prior import inject, write_prior
@@ -139,8 +140,15 @@ def test_a_folder_is_written_that_loads(models: Path, tmp_path: Path) -> None:
             found(prompt).logits, expected(prompt).logits, atol=1e-4, rtol=1e-4
         )
     assert json.loads((tmp_path / "out/alignment.json").read_text())["how"] == "permutation"
+    lines: list[str] = []
     with pytest.raises(ExportError, match="exists"):
-        align(source(models / "m0"), source(models / "m1"), tmp_path / "out")
+        align(source(models / "m0"), source(models / "m1"), tmp_path / "out", say=lines.append)
+    assert lines == []  # before any work
+    (tmp_path / "out/model.safetensors").write_bytes(b"")
+    align(
+        source(models / "m0"), source(models / "m1"), tmp_path / "out", AlignOptions(overwrite=True)
+    )
+    assert load_file(tmp_path / "out/model.safetensors")
 
 
 def test_another_vocabulary_keeps_shared_tokens(models: Path, tmp_path: Path) -> None:
@@ -160,6 +168,29 @@ def test_another_vocabulary_keeps_shared_tokens(models: Path, tmp_path: Path) ->
     joint = tokenizers[0].convert_tokens_to_ids("red three")
     torch.testing.assert_close(rows[joint], own[pieces].mean(0))
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.vocab_size == 310
+
+
+def test_special_ids_follow_the_vocabulary_and_a_kill_leaves_no_folder(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tiny_experts.write_base(tmp_path / "target", seed=3, eos_token_id=[2, 5])
+    options = AlignOptions(how="vocabulary")
+    align(source(target), source(models / "m1"), tmp_path / "out", options)
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "out" / name).read_text())["eos_token_id"] == [2, 5]
+
+    def dying(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(aligning, "_adopt_tokens", dying)
+    with pytest.raises(KeyboardInterrupt):
+        align(source(target), source(models / "m1"), tmp_path / "cut", options)
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.undo()
+    for path in target.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(SourceError, match="target: no tokenizer that can be read"):
+        align(source(target), source(models / "m1"), tmp_path / "cut", options)
 
 
 def test_what_does_not_fit_is_refused(models: Path, tmp_path: Path) -> None:
