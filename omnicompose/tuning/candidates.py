@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, product
+from math import inf
 
-from omnicompose.errors import TuningError
 from omnicompose.recipe_values import Weight
-from omnicompose.searching.strategies import Bayes, Space
+from omnicompose.searching.strategies import Bayes, Cma, Space
 from omnicompose.tuning.options import TuneOptions
 
 Point = tuple[float, ...]
@@ -53,36 +53,34 @@ def _grid(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[P
 
 
 def _cma(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
-    try:
-        from cma import CMAEvolutionStrategy
-    except ImportError as error:
-        raise TuningError(
-            "--search cma: the package cma is not installed. Install omnicompose[tune], or take "
-            "--search grid."
-        ) from error
-    spread = SPREAD * origin[0]
-    settings = {"seed": options.seed + 1, "verbose": -9}  # cma takes 0 for a clock
-    strategy = CMAEvolutionStrategy(list(origin), spread, settings)
+    """CMA-ES without bounds."""
+    strategy = Cma(_space(origin, -inf, inf, options.seed))
     left = options.evaluations - 1
-    while left and not strategy.stop():
-        asked = [tuple(round(float(x), DIGITS) for x in point) for point in strategy.ask()]
+    while left and (asked := strategy.ask()):
         asked = asked[:left]
         scores = [score(point) for point in asked]
         yield from zip(asked, scores, strict=True)
+        strategy.tell(asked, scores)
         left -= len(asked)
-        if len(asked) == strategy.popsize:
-            strategy.tell([list(point) for point in asked], scores)
 
 
 def _bayes(score: Score, origin: Point, options: TuneOptions) -> Iterator[tuple[Point, float]]:
     """Bayesian optimisation between 0 and twice 1/N, 1/N among what it learns from."""
-    high = tuple(max(GRID) * x for x in origin)
-    low = (0.0,) * len(origin)
-    space = Space(start=origin, low=low, high=high, spread=SPREAD, seed=options.seed)
-    strategy = Bayes(space)
+    strategy = Bayes(_space(origin, 0.0, max(GRID) * origin[0], options.seed))
     strategy.tell(strategy.ask(), [score(origin)])
     for _ in range(options.evaluations - 1):
         (point,) = strategy.ask()
         value = score(point)
         strategy.tell([point], [value])
         yield point, value
+
+
+def _space(origin: Point, low: float, high: float, seed: int) -> Space:
+    count = len(origin)
+    return Space(
+        start=origin,
+        low=(low,) * count,
+        high=(high,) * count,
+        spread=SPREAD * origin[0],
+        seed=seed,
+    )

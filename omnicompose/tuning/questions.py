@@ -1,15 +1,13 @@
 """What the search asks: questions of benchmarks, or prompts of a user's own without answers."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnicompose.errors import TuningError
 from omnicompose.evaluation.sample import Medium, Sample, file_sha256
 from omnicompose.evaluation.subsets import Content, subsets_of, view
 from omnicompose.evaluation.tasks import find_tasks
-from omnicompose.modalities import MODALITIES
+from omnicompose.statistics.prompts import Prompt, Shown, read_prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +20,7 @@ class Asked:
         content: the user turn, every medium shown.
         openings: how a reply that chooses each option begins; empty: with its letter.
         num_options: to choose from; 0 where there are none.
-        answer: number of the right one; None where it is not known.
+        answer: number of the right one; None where it is not known, or not chosen by a letter.
     """
 
     id: str
@@ -60,40 +58,28 @@ def _asked(sample: Sample) -> Asked:
         content=view(sample, everything),
         openings=sample.openings,
         num_options=len(sample.choices),
-        answer=sample.answer,
+        answer=sample.answer if sample.has_letter_score else None,
     )
 
 
 def read_unlabelled(path: Path) -> tuple[Asked, ...]:
-    """Prompts from JSON lines: `{"content": [{"type": "image", "path": "a.png"}, "what is it?"]}`.
+    """Prompts of a user's own, in the format of calibration data; replies are not looked at.
 
-    Relative paths start from the file's folder. Prompts of one medium form a cluster.
+    Prompts of one medium form a cluster.
 
     Raises:
-        TuningError: a line is no such object, or a medium is not there.
+        CalibrationError: the file is not there or holds none, or a line is no prompt.
     """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        where = f"{path}:{number}"
-        try:
-            parts = json.loads(line)["content"]
-            content = tuple(_part(part, path.parent) for part in parts)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise TuningError(
-                f'{where}: found {line[:60]!r} ({error}); expected {{"content": [...]}} with texts '
-                'and {"type": modality, "path": file}.'
-            ) from error
-        media = [part.sha256 for part in content if isinstance(part, Medium)]
-        found.append(
-            Asked(id=str(number), cluster=media[0] if media else str(number), content=content)
-        )
-    return tuple(found)
+    return tuple(_prompted(prompt) for prompt in read_prompts(path).prompts)
 
 
-def _part(part: object, folder: Path) -> Medium | str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict) or part.get("type") not in MODALITIES:
-        raise ValueError(f"type is none of {', '.join(MODALITIES)}")
-    file = folder / str(part["path"])
-    return Medium(modality=part["type"], path=file, sha256=file_sha256(file))
+def _prompted(prompt: Prompt) -> Asked:
+    content = tuple(
+        Medium(modality=part.modality, path=part.path, sha256=file_sha256(part.path))
+        if isinstance(part, Shown)
+        else part
+        for part in prompt.content
+    )
+    media = [part.sha256 for part in content if isinstance(part, Medium)]
+    number = str(prompt.line)
+    return Asked(id=number, cluster=media[0] if media else number, content=content)

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -21,6 +21,7 @@ from omnicompose.recipe import ComposeRecipe, read_compose_recipe
 from omnicompose.recipe_values import Weight
 from omnicompose.recipe_writing import write_recipe
 from omnicompose.searching.trail import Trail
+from omnicompose.statistics.provide import alone
 from omnicompose.tuning.candidates import Point, search, start, weights_of
 from omnicompose.tuning.objectives import (
     Signature,
@@ -87,8 +88,8 @@ def tune(
             "--objective agreement or entropy."
         )
     recipe = read_compose_recipe(place.recipe)
-    place.out.mkdir(parents=True, exist_ok=True)
     split = _questions(place.out, options, unlabelled)
+    place.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=place.out, prefix=".composing-") as work:
         say("compose with 1/N")
         bench = _open(recipe, Path(work), options)
@@ -112,15 +113,28 @@ def tune(
 
 
 def _questions(out: Path, options: TuneOptions, unlabelled: Path | None) -> Split:
+    given = () if unlabelled is None else read_unlabelled(unlabelled)
     every = task_questions(options.tasks, out / "media", options.limit)
     if unlabelled is None:
-        return make_split(every, options.validation, options.seed)
-    given = read_unlabelled(unlabelled)
+        split = make_split(every, options.validation, options.seed)
+        if options.labelled:
+            _check_answers(split.validation)
+        return split
     return Split(
         name=f"validation: the prompts of {unlabelled.name}; test: the tasks' questions",
         validation={unlabelled.name: given},
         test=every,
     )
+
+
+def _check_answers(tasks: Mapping[str, tuple[Asked, ...]]) -> None:
+    lacking = [name for name, found in tasks.items() if any(one.answer is None for one in found)]
+    if lacking:
+        raise TuningError(
+            f"--objective likelihood: {', '.join(lacking)} has questions without options or known "
+            "answers, of which none is the likelier. Take other tasks, or --objective agreement "
+            "or entropy."
+        )
 
 
 def _joined(tasks: Mapping[str, tuple[Asked, ...]]) -> list[Asked]:
@@ -169,9 +183,9 @@ def _agreement(bench: _Bench, asked: Sequence[Asked], work: Path) -> Callable[[]
     num_words = setting.vocabulary.base_rows
     experts: dict[str, Signature] = {}
     for modality, questions in own.items():
-        alone = _composed(_alone(setting.recipe, modality), work / f"{modality}-alone")
-        prepared = prepare(alone, questions)
-        experts[modality] = signature(alone, prepared, num_words, options.batch_size)
+        by_itself = _composed(alone(setting.recipe, modality), work / f"{modality}-alone")
+        prepared = prepare(by_itself, questions)
+        experts[modality] = signature(by_itself, prepared, num_words, options.batch_size)
     ready = {m: prepare(bench.composite, questions) for m, questions in own.items()}
 
     def score() -> float:
@@ -182,19 +196,6 @@ def _agreement(bench: _Bench, asked: Sequence[Asked], work: Path) -> Callable[[]
         return statistics.fmean(distance(experts[m], found[m]) for m in found)
 
     return score
-
-
-def _alone(recipe: ComposeRecipe, modality: str) -> ComposeRecipe:
-    """One expert as it is: its own delta whole, whatever the recipe does with several."""
-    expert = recipe.experts[modality].model_copy(update={"weight": 1.0})
-    return ComposeRecipe(
-        base=recipe.base,
-        experts={modality: expert},
-        modality="exact",
-        dtype=recipe.dtype,
-        allow_different_base=recipe.allow_different_base,
-        allow_pickle=recipe.allow_pickle,
-    )
 
 
 def _asked(recipe: ComposeRecipe, options: TuneOptions, split: Split) -> dict[str, object]:
@@ -238,6 +239,8 @@ def _compare(
 ) -> tuple[Row, Row]:
     """1/N and tuned on questions that the search never saw."""
     known = [one for one in asked if one.answer is not None]
+    if not known:
+        return _row(bench, "1/N", tried[0]), _row(bench, "tuned", tried[1])
     prepared = prepare(bench.composite, known)
     right: list[list[float]] = []
     for point, _ in tried:
@@ -245,18 +248,16 @@ def _compare(
         scores = option_scores(bench.composite, known, prepared, bench.options.batch_size)
         right.append([float(is_right) for _, is_right in scores])
     found = compare_paired(right[1], right[0], [one.cluster for one in known]).difference
-    rows = [
-        Row(
-            name=name,
-            weights=dict(bench.weights(point)),
-            validation=value,
-            accuracy=statistics.fmean(own) if own else None,
-            low=low,
-            high=high,
-        )
-        for name, (point, value), own, low, high in (
-            ("1/N", tried[0], right[0], None, None),
-            ("tuned", tried[1], right[1], found.low, found.high),
-        )
-    ]
-    return rows[0], rows[1]
+    accuracies = [statistics.fmean(own) for own in right]
+    tuned = _row(bench, "tuned", tried[1], accuracies[1])
+    return (
+        _row(bench, "1/N", tried[0], accuracies[0]),
+        replace(tuned, low=found.low, high=found.high),
+    )
+
+
+def _row(
+    bench: _Bench, name: str, tried: tuple[Point, float], accuracy: float | None = None
+) -> Row:
+    weights = dict(bench.weights(tried[0]))
+    return Row(name=name, weights=weights, validation=tried[1], accuracy=accuracy)

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from omnicompose.errors import TuningError
+from omnicompose.errors import CalibrationError, TuningError
 from omnicompose.searching.trail import Trail
 from omnicompose.tuning.candidates import search, start, weights_of
 from omnicompose.tuning.options import TuneOptions
 from omnicompose.tuning.questions import Asked, read_unlabelled
 from omnicompose.tuning.split import make_split
-from omnicompose.tuning.tune import _search
+from omnicompose.tuning.tune import _check_answers, _compare, _search
 
 OPTIONS = {"tasks": ("zoo/mcub",)}
 
@@ -78,8 +78,33 @@ def test_prompts_are_read_with_their_media(tmp_path):
     assert with_picture.modalities == {"image"} and words.modalities == frozenset()
     assert with_picture.answer is None and with_picture.cluster != words.cluster
     file.write_text('{"content": [{"type": "smell", "path": "a"}]}\n')
-    with pytest.raises(TuningError, match=r"prompts\.jsonl:1: found"):
+    with pytest.raises(CalibrationError, match=r"prompts\.jsonl:1: found"):
         read_unlabelled(file)
+    with pytest.raises(CalibrationError, match="no such file"):
+        read_unlabelled(tmp_path / "none.jsonl")
+    file.write_text('{"content": "what is this?"}\n\n')
+    (words,) = read_unlabelled(file)
+    assert words.content == ("what is this?",)
+
+
+def test_a_lone_expert_can_be_searched():
+    options = TuneOptions(**OPTIONS, search="cma", evaluations=30)
+    best = min(search(lambda point: (point[0] - 0.4) ** 2, 1, options), key=lambda one: one[1])
+    assert best[0][0] == pytest.approx(0.4, abs=0.1)
+
+
+def test_questions_without_options_have_no_likelihood():
+    open_ended = Asked(id="1", cluster="1", content=("describe it",))
+    with pytest.raises(TuningError, match="a/describe has questions without options"):
+        _check_answers({"zoo/image": (), "a/describe": (open_ended,)})
+
+
+def test_without_answers_only_the_objective_is_compared():
+    asked = [Asked(id="1", cluster="1", content=("describe it",))]
+    bench = SimpleNamespace(weights=lambda point: {"image": point[0]})
+    plain, tuned = _compare(bench, asked, (((1.0,), 0.5), ((2.0,), 0.4)))
+    assert (plain.name, plain.accuracy, plain.validation) == ("1/N", None, 0.5)
+    assert (tuned.name, tuned.accuracy, tuned.weights) == ("tuned", None, {"image": 2.0})
 
 
 @pytest.mark.parametrize(
