@@ -57,18 +57,24 @@ def plan(
     if isinstance(asked, ComposeRecipe):
         look_first(asked)
     from omnicompose.composer_build import ComposeOptions
-    from omnicompose.plan import make_merge_plan, make_plan, render_plan
+    from omnicompose.plan import (
+        CompositePlan,
+        MergePlan,
+        make_merge_plan,
+        make_plan,
+        render_plan,
+    )
 
     options = ComposeOptions(allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    decided: CompositePlan | MergePlan
     if isinstance(asked, ComposeRecipe):
         from omnicompose.assembly import check_loads, composite_config, make_processor
 
-        composite = make_plan(options.permit(asked))
-        check_loads(composite_config(composite), composite)
-        make_processor(composite)
-    decided = (
-        composite if isinstance(asked, ComposeRecipe) else make_merge_plan(options.permit(asked))
-    )
+        decided = make_plan(options.permit(asked))
+        check_loads(composite_config(decided), decided)
+        make_processor(decided)
+    else:
+        decided = make_merge_plan(options.permit(asked))
     show_json(decided.to_json()) if as_json else show(render_plan(decided))
 
 

@@ -5,7 +5,7 @@ import traceback
 import typer
 from typer.core import TyperGroup
 
-from omnicompose.errors import OmniComposeError
+from omnicompose.errors import OmniComposeError, disk_refusal
 
 FAULT = 1
 MISTAKE = 2
@@ -32,12 +32,23 @@ class Commands(TyperGroup):
             raise _exit(ctx, INTERRUPTED, "interrupted.") from err
         except OmniComposeError as err:
             raise _exit(ctx, MISTAKE, str(err)) from err
+        except OSError as err:
+            if err.filename is None or err.strerror is None:
+                raise _fault(ctx, err) from err
+            hint = "Check that the path is right, may be read and written, and that there is room."
+            raise _exit(ctx, MISTAKE, f"{err.filename}: {err.strerror}. {hint}") from err
         except Exception as err:
             if hasattr(err, "exit_code") or isinstance(err, typer.Abort):
                 raise  # usage errors and plain exits are typer's own
-            fault = f"a fault of omnicompose: {type(err).__name__}: {err}"
-            hint = "Run the command again with --debug and report what it prints."
-            raise _exit(ctx, FAULT, f"{fault}\n{hint}") from err
+            raise _fault(ctx, err) from err
+
+
+def _fault(ctx: typer.Context, err: Exception) -> typer.Exit:
+    if told := disk_refusal(err):
+        return _exit(ctx, MISTAKE, told)
+    fault = f"a fault of omnicompose: {type(err).__name__}: {err}"
+    hint = "Run the command again with --debug and report what it prints."
+    return _exit(ctx, FAULT, f"{fault}\n{hint}")
 
 
 def _exit(ctx: typer.Context, code: int, message: str) -> typer.Exit:

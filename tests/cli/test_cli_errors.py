@@ -102,6 +102,24 @@ def test_our_own_faults_exit_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_what_the_disk_refuses_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        (tmp_path / "none/file").write_text("")
+
+    monkeypatch.setattr(recipe, "recipe_schema", refused)
+    done = invoke("schema")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"omnicompose: {tmp_path}/none/file: No such file or directory.")
+
+    def nameless() -> None:
+        raise OSError("something")
+
+    monkeypatch.setattr(recipe, "recipe_schema", nameless)
+    assert invoke("schema").exit_code == failing.FAULT
+
+
 def test_an_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
