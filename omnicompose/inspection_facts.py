@@ -113,7 +113,7 @@ def _encoder_entry(file: ExpertFile, place: Path) -> dict[str, object]:
     """The encoder's description: its own folder's, or what `expert.json` repeats of it."""
     path = place / "config.json"
     said = read_json(path) if path.is_file() else {}
-    config = said["config"] if "encoder_type" in said else file.encoder.config
+    config = said.get("config") if "encoder_type" in said else file.encoder.config
     return {"type": file.encoder.type, "config": config}
 
 
