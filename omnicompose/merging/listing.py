@@ -5,6 +5,7 @@ from dataclasses import asdict
 from omnicompose.merging.method import MethodSpec, Parameter
 from omnicompose.merging.registry import METHODS, method_named
 from omnicompose.merging.searched import SEARCHED
+from omnicompose.merging.statistics_file import how_to_measure
 
 
 def method_rows(name: str | None = None) -> list[dict[str, object]]:
@@ -52,7 +53,7 @@ def _data(spec: MethodSpec) -> str:
     whose = "each model" if spec.measured == "every" else "the first model"
     chosen = " and ".join(f"{name}: {value}" for name, value in spec.measured_when.items())
     condition = f" (with {chosen})" if chosen else ""
-    return f"{spec.measures} of {whose}{condition}: `omnicompose collect --what {spec.measures}`"
+    return f"{spec.measures} of {whose}{condition}: {how_to_measure(spec.measures)}"
 
 
 def _parameter(parameter: Parameter) -> dict[str, object]:

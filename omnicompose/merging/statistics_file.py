@@ -38,6 +38,15 @@ MEASURED = ("gram", "merged_gram", "fisher", ATTENTION, TARGETS)
 """What data are measured for; other kinds are no sums over data."""
 
 
+def how_to_measure(kind: str) -> str:
+    """What a user does to come by statistics of a kind."""
+    special = {
+        "merged_gram": "give every model its `data:`, `omnicompose merge` measures along the way",
+        "coefficients": "run `omnicompose merge` with a method that searches, and take its recipe",
+    }
+    return special.get(kind, f"run `omnicompose collect --what {kind}`")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsFacts:
     """What the header of a file says.
@@ -135,8 +144,7 @@ def open_statistics(path: Path, kind: str | None = None) -> StatisticsFile:
         )
     if kind is not None and header["kind"] != kind:
         raise SourceError(
-            f"{path}: found {header['kind']}, expected {kind}. Run `omnicompose collect "
-            f"--what {kind}`."
+            f"{path}: found {header['kind']}, expected {kind}. To get that, {how_to_measure(kind)}."
         )
     facts = StatisticsFacts.of_header(header)
     return StatisticsFile(path=path, facts=facts, source=open_safetensors(path))

@@ -7,7 +7,11 @@ from pathlib import Path
 from omnicompose.errors import PlanError
 from omnicompose.merging.job import Measure
 from omnicompose.merging.method import MethodSpec, ParameterValue
-from omnicompose.merging.statistics_file import StatisticsFile, open_statistics
+from omnicompose.merging.statistics_file import (
+    StatisticsFile,
+    how_to_measure,
+    open_statistics,
+)
 from omnicompose.recipe_values import Source
 
 
@@ -40,8 +44,7 @@ def measures_of(
     if lacking := [model for model in wanted if models[model] is None]:
         raise PlanError(
             f"method {spec.name!r} needs statistics ({kind}) of {', '.join(lacking)}, and the "
-            f"recipe names none. Run `omnicompose collect --what {kind}` on each and name the "
-            "file under `statistics:`."
+            f"recipe names none under `statistics:`. To get them, {how_to_measure(kind)}."
         )
     return tuple(
         _measure(source, kind, name) if model in wanted and source is not None else None

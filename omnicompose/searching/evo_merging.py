@@ -3,7 +3,8 @@
     1   d in (0, 1]^N from 1:        W_0 + mean of the top d_i of D_i   value + penalty mean|d|
     2   b in [-1.5, 1.5]^N from 1/N: W_0 + sum b_i (top d_i of D_i)     value + penalty mean|b|
 
-Both by CMA-ES with a small first step, which is all that a served model with a loss admits.
+Both by CMA-ES with a small first step, which is all that a served model with a loss admits; in
+generations of 20, or as CMA-ES takes them where fewer than five of those are paid for.
 
 Paper: arXiv 2509.12951, Chansl-Lucky/Black-Box-Merging as specs/methods.md C.1 records it (300
 labelled prompts). Where we differ: it merges LoRA factors A and B apart and trims A alone, whose
@@ -11,6 +12,7 @@ effect is b^2 and depends on the factors' gauge; here deltas are trimmed and add
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 from omnicompose.recipe import MergeRecipe
 from omnicompose.searching.black_box import Judging
@@ -21,6 +23,7 @@ from omnicompose.searching.trail import Point, Trail
 INNER = "breadcrumbs"
 """Keeps the largest entries of a delta and adds the weighted rest up; no outliers are dropped."""
 WEIGHTS = (-1.5, 1.5)
+POPULATION, FEW_GENERATIONS = 20, 5
 LEAST = 0.01
 """Density; of nothing nothing can be learned."""
 
@@ -40,14 +43,16 @@ def search(ground: Ground) -> MergeRecipe:
                 return value + ground.number("penalty") * size
 
             trail = Trail(ground.folder / f"evo_merging-{name}.jsonl", ground.asked(stage=name))
-            return run(Cma(space), fitness, trail, budget, space.start).point
+            population = POPULATION if budget >= FEW_GENERATIONS * POPULATION else None
+            strategy = Cma(replace(space, population=population))
+            return run(strategy, fitness, trail, budget, space.start).point
 
         spread, seed = ground.number("spread"), ground.recipe.seed
         ones = (1.0,) * count
         wanted = Space(start=ones, low=(LEAST,) * count, high=ones, spread=spread, seed=seed)
         densities = stage("density", wanted, ground.count("density_evaluations"), None)
         low, high = ((bound,) * count for bound in WEIGHTS)
-        space = Space(start=uniform(count), low=low, high=high, spread=spread, seed=seed)
+        space = replace(wanted, start=uniform(count), low=low, high=high)
         weights = stage("weight", space, ground.count("weight_evaluations"), densities)
     return recipe_of(ground.recipe, densities, weights)
 

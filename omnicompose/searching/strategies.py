@@ -27,6 +27,7 @@ class Space:
         high: greatest values.
         spread: standard deviation of the first candidates.
         seed: of all random choices.
+        population: candidates of one generation of CMA-ES; None: as many as the library takes.
     """
 
     start: Point
@@ -34,6 +35,7 @@ class Space:
     high: Point
     spread: float
     seed: int
+    population: int | None = None
 
 
 class Strategy(Protocol):
@@ -65,6 +67,8 @@ class Cma:
         self._padding = max(0, 2 - len(space.start))
         pad = (0.0,) * self._padding
         settings: dict[str, object] = {"seed": space.seed + 1, "verbose": -9}  # 0 is a clock
+        if space.population is not None:
+            settings["popsize"] = space.population
         if all(map(isfinite, (*space.low, *space.high))):
             bounds = [[*space.low, *(-1.0 for _ in pad)], [*space.high, *(1.0 for _ in pad)]]
             settings["bounds"] = bounds

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -31,6 +32,10 @@ def test_a_bowl_has_its_bottom_found(kind, budget: int, close: float, tmp_path: 
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert len(lines) == budget + 1
     assert min(json.loads(line)["value"] for line in lines[1:]) == best.value
+
+
+def test_a_generation_may_have_a_size_of_its_own() -> None:
+    assert len(Cma(replace(SPACE, population=20)).ask()) == 20
 
 
 @pytest.mark.parametrize("kind", [Cma, Bayes])

@@ -199,6 +199,8 @@ def test_grams_along_the_merge_begin_like_the_models_own(models: Path, tmp_path:
 def test_a_method_without_statistics_says_how_to_get_them(models: Path, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"needs statistics .gram. of m1, m2.*omnicompose collect"):
         merge(recipe(models, "regmean", "weight: 1", "weight: 1"), tmp_path / "out")
+    with pytest.raises(PlanError, match=r"merged_gram.*give every model its `data:`"):
+        merge(recipe(models, "regmean_plus_plus", "weight: 1", "weight: 1"), tmp_path / "out")
 
 
 def test_statistics_of_another_kind_are_refused(models: Path, tmp_path: Path) -> None:

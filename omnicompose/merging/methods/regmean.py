@@ -6,7 +6,7 @@
 
     X_i   inputs of this layer in expert i, one row per token
           (`omnicompose collect --what gram`); for regmean_plus_plus the inputs that this layer gets
-          when the blocks before it are the merged ones (`--what merged_gram`)
+          when the blocks before it are the merged ones (`omnicompose merge` measures them itself)
 
 Directions that no data used keep the weighted mean, which is also what tensors without a Gram get
 (norms, biases, embeddings). An expert without data has G_i = 0 and changes no measured matrix.
