@@ -4,8 +4,9 @@
 
 Composes the zoo (averaged, and decoupled), makes an environment of its own with torch and
 `transformers[vision,audio,video]`, loads both folders there with trust_remote_code, asks about a
-picture, a sound and a clip together, and compares the tokens. Needs uv and the package index or its
-cache. The last line is JSON; exits with 1 unless all tokens are equal.
+picture, a sound and a clip together and about a sound alone, in one batch and through
+`pipeline("any-to-any")`, and compares tokens and words with those of omnicompose. Needs uv and the
+package index or its cache. The last line is JSON; exits with 1 unless all are equal.
 """
 
 import argparse
@@ -28,17 +29,21 @@ import importlib.util, json, sys
 folder, chats, trusted = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] == "yes"
 if not trusted:
     import omnicompose
-from transformers import AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
 model = AutoModelForMultimodalLM.from_pretrained(folder, trust_remote_code=trusted).eval()
 inputs = processor.apply_chat_template(chats, add_generation_prompt=True, tokenize=True,
     return_dict=True, return_tensors="pt")
 tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+pipe = pipeline("any-to-any", model=folder, trust_remote_code=trusted)
+said = pipe(text=chats, generate_kwargs={"max_new_tokens": 12, "do_sample": False},
+            return_full_text=False)
 print(json.dumps({
     "omnicompose": importlib.util.find_spec("omnicompose") is not None,
     "tokens": tokens.tolist(),
     "texts": processor.batch_decode(tokens[:, inputs["input_ids"].shape[1]:],
                                     skip_special_tokens=True),
+    "piped": [one[0]["generated_text"] for one in said],
 }))
 """
 
@@ -103,8 +108,8 @@ def main() -> None:
     for name in RECIPES:
         compose(ROOT / f"configs/{name}.yaml", folder / name)
         there, here = (ask(one, folder / name, asked, folder) for one in (python, sys.executable))
-        equal[name] = there["tokens"] == here["tokens"]
-        print(f"{name}: here {here['texts']}, there {there['texts']}")
+        equal[name] = all(there[key] == here[key] for key in ("tokens", "piped"))
+        print(f"{name}: here {here['texts']}, there {there['texts']}, piped {there['piped']}")
         print(f"  omnicompose installed: here {here['omnicompose']}, there {there['omnicompose']}")
     print(json.dumps({"equal": equal}))
     sys.exit(int(not all(equal.values())))

@@ -19,6 +19,7 @@ from omnicompose.commands.listing import (
     schema,
     zoo,
     zoo_list,
+    zoo_media,
     zoo_path,
 )
 from omnicompose.commands.looking import look
@@ -70,6 +71,7 @@ zoo_app = typer.Typer(help="List the shipped experts, or print where one of them
 zoo_app.callback(invoke_without_command=True)(zoo)
 zoo_app.command("list")(zoo_list)
 zoo_app.command("path")(zoo_path)
+zoo_app.command("media")(zoo_media)
 app.add_typer(zoo_app, name="zoo")
 
 mcub_app = typer.Typer(help="Make questions about what media of different modalities share.")

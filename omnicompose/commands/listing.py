@@ -1,5 +1,6 @@
 """Commands that list: schema, methods, families, the zoo, the parts of a model."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,3 +80,13 @@ def zoo_path(
     from omnicompose.zoo.catalog import zoo_path as path_of
 
     typer.echo(path_of(name))
+
+
+def zoo_media(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")],
+) -> None:
+    """Write a picture, a sound and a clip that no expert was trained on, to ask about."""
+    from omnicompose.zoo.media import write_samples
+
+    for path in write_samples(folder):
+        typer.echo(path)

@@ -213,3 +213,19 @@ def _read_medium(archive: zipfile.ZipFile, entry: dict[str, object]) -> Medium:
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, _OLDEST_DATE), data)
+
+
+def write_samples(folder: Path) -> tuple[Path, ...]:
+    """Write a picture, a sound and a clip of the held-out media below `folder`, to try things on.
+
+    Returns:
+        `picture.png`, `sound.flac` and `clip.mp4`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    media = held_out_media().media
+    paths = []
+    for modality, name in (("image", "picture"), ("audio", "sound"), ("video", "clip")):
+        medium = next(one for one in media if one.item.modality == modality)
+        paths.append(folder / f"{name}{SUFFIXES[modality]}")
+        paths[-1].write_bytes(medium.data)
+    return tuple(paths)

@@ -1,12 +1,14 @@
 """Listing commands: a table for people, JSON for programs."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from omnicompose.cli import app
 from omnicompose.families import FAMILIES, REFUSED
+from omnicompose.media import check_media
 from omnicompose.merging.registry import METHODS
 from omnicompose.merging.searched import SEARCHED
 from omnicompose.recipe import recipe_schema
@@ -45,3 +47,11 @@ def test_families() -> None:
     assert [row["architecture"] for row in rows] == [*FAMILIES, *REFUSED]
     assert {row["state"] for row in rows} == {"composes", "refused"}
     assert "cross-attention" in output("families")
+
+
+def test_the_zoo_gives_media_to_ask_about(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["zoo", "media", str(tmp_path / "media")])
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert [path.name for path in paths] == ["picture.png", "sound.flac", "clip.mp4"]
+    for path, modality in zip(paths, ("image", "audio", "video"), strict=True):
+        check_media(path, modality)
