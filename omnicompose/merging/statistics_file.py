@@ -44,7 +44,8 @@ def how_to_measure(kind: str) -> str:
         "merged_gram": "give every model its `data:`, `omnicompose merge` measures along the way",
         "coefficients": "run `omnicompose merge` with a method that searches, and take its recipe",
     }
-    return special.get(kind, f"run `omnicompose collect --what {kind}`")
+    collected = f"run `omnicompose collect --what {kind}` and name the file under `statistics:`"
+    return special.get(kind, f"{collected}, or give a merge's models their `data:`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

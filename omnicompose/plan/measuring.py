@@ -44,7 +44,7 @@ def measures_of(
     if lacking := [model for model in wanted if models[model] is None]:
         raise PlanError(
             f"method {spec.name!r} needs statistics ({kind}) of {', '.join(lacking)}, and the "
-            f"recipe names none under `statistics:`. To get them, {how_to_measure(kind)}."
+            f"recipe names none. To get them, {how_to_measure(kind)}."
         )
     return tuple(
         _measure(source, kind, name) if model in wanted and source is not None else None

@@ -80,7 +80,7 @@ class Ground:
         """
         if with_replies:
             for file in self.data.values():
-                file.need_replies()
+                file.need_replies("take a method without labels: `omnicompose methods` lists them")
         return [
             self.encoder.encode(file.prompts, with_replies=with_replies)
             for file in self.data.values()

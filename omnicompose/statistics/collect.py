@@ -114,7 +114,7 @@ def collect(
     """
     options = options or CollectOptions()
     if options.labels == "given" and options.kind == "fisher":
-        data.need_replies()
+        data.need_replies("let the model's own predictions stand in: --labels sampled")
     shows = options.kind == ATTENTION
     subject = open_subject(
         source, attention="eager" if shows else "sdpa", allow_pickle=options.allow_pickle

@@ -16,12 +16,10 @@ import torch
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.job import Job, Measure, Merge, TensorRef
 from omnicompose.merging.options import EngineOptions
-from omnicompose.merging.statistics_file import StatisticsFacts, write_statistics
+from omnicompose.merging.statistics_file import StatisticsFacts
 from omnicompose.merging.workspace import Workspace
-from omnicompose.plan.merge_plan import make_merge_plan
 from omnicompose.plan.participant import Key
 from omnicompose.recipe import MergeRecipe
-from omnicompose.recipe_values import Source
 from omnicompose.statistics.collect import part_name
 from omnicompose.statistics.encoding import Encoder, Example
 from omnicompose.statistics.grams import Grams, linear_layers
@@ -29,6 +27,7 @@ from omnicompose.statistics.joining import join
 from omnicompose.statistics.prompts import PromptFile
 from omnicompose.statistics.stages import Surroundings, run_block, surroundings_of
 from omnicompose.statistics.subject import Subject, open_subject
+from omnicompose.statistics.unmeasured import plan_unmeasured
 from omnicompose.statistics.workplace import Workplace, is_collected
 from omnicompose.tensors.checkpoint import SafetensorsSource
 from omnicompose.tensors.header import read_header
@@ -120,7 +119,7 @@ def collect_merged(
         return
     folder = outs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
-    planned = make_merge_plan(_unmeasured(recipe, folder / f".{NOTHING}"))
+    planned = plan_unmeasured(recipe, KIND, folder / f".{NOTHING}")
     merged = MergedTensors(planned.plan.jobs)
     parties = [
         _Party(
@@ -179,16 +178,6 @@ def _go_on(
 
 def _done(block: int) -> str:
     return f"merged-{block:04d}"
-
-
-def _unmeasured(recipe: MergeRecipe, nothing: Path) -> MergeRecipe:
-    """The recipe with nothing measured yet."""
-    facts = StatisticsFacts(kind=KIND, model="", num_examples=0, num_tokens=0, aliases={}, data=())
-    info = TensorInfo(name="nothing", dtype=torch.float32, shape=(1,))
-    write_statistics(nothing, facts, {"nothing": info}, lambda _name: torch.zeros(1))
-    source = Source(text=nothing.name, kind="path", location=str(nothing.resolve()))
-    models = tuple(model.model_copy(update={"statistics": source}) for model in recipe.models)
-    return recipe.model_copy(update={"models": models})
 
 
 def _merged_subject(like: Subject, keys: Mapping[str, Key], merged: MergedTensors) -> Subject:

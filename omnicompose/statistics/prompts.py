@@ -60,8 +60,11 @@ class PromptFile:
     sha256: str
     prompts: tuple[Prompt, ...]
 
-    def need_replies(self) -> None:
+    def need_replies(self, instead: str) -> None:
         """Refuse examples without a reply; raw text says what follows itself.
+
+        Args:
+            instead: what can be done without labels.
 
         Raises:
             CalibrationError: an example has none.
@@ -70,8 +73,7 @@ class PromptFile:
         if lacking:
             raise CalibrationError(
                 f"{self.path}: labels are asked for, and line {lacking[0]} has no `reply` "
-                f"({len(lacking)} of {len(self.prompts)} lines). Add them, or let the model's own "
-                "predictions stand in: --labels sampled."
+                f"({len(lacking)} of {len(self.prompts)} lines). Add them, or {instead}."
             )
 
 

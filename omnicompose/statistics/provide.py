@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from omnicompose.composer import compose
 from omnicompose.errors import CalibrationError, SourceError
 from omnicompose.merging.registry import check_parameters, method_named
+from omnicompose.merging.statistics_file import how_to_measure
 from omnicompose.recipe import ComposeRecipe, MergeRecipe, Model, read_recipe
 from omnicompose.recipe_values import Source, parse_source
 from omnicompose.recipe_writing import write_recipe
@@ -16,6 +17,7 @@ from omnicompose.statistics.collect import CollectOptions, collect
 from omnicompose.statistics.merged import KIND as MERGED
 from omnicompose.statistics.merged import collect_merged
 from omnicompose.statistics.prompts import PromptFile, Shown, read_prompts
+from omnicompose.statistics.unmeasured import plan_unmeasured
 
 Say = Callable[[str], None]
 
@@ -39,17 +41,28 @@ def with_statistics(recipe: MergeRecipe, folder: Path, say: Say) -> MergeRecipe:
     there already, of the same model and data, are used again.
 
     Raises:
-        CalibrationError: the data cannot be used.
+        CalibrationError: a model gives neither data nor statistics, or data cannot be used.
+        PlanError: the models do not fit together.
     """
     needed = needed_by(recipe)
     if needed is None or all(model.statistics or not model.data for model in recipe.models):
         return recipe
     kind, whose = needed
+    wanted = recipe.models[: 1 if whose == "first" else None]
+    lacking = [model.label for model in wanted if model.statistics is None and model.data is None]
+    if lacking:
+        raise CalibrationError(
+            f"method {recipe.method!r} measures its models, and {', '.join(lacking)} give neither "
+            f"`data:` nor `statistics:`. To mend it, {how_to_measure(kind)}."
+        )
+    with TemporaryDirectory() as place:
+        # Before any data are looked at: do the models fit together?
+        plan_unmeasured(recipe, kind, Path(place) / "nothing.safetensors")
     files = [folder / f"{file_name(model.label)}.{kind}.safetensors" for model in recipe.models]
     if kind == MERGED:
         _provide_merged(recipe, files, say)
     models = list(recipe.models)
-    for number in range(1 if whose == "first" else len(models)):
+    for number in range(len(wanted)):
         model = models[number]
         if model.statistics is not None or model.data is None:
             continue

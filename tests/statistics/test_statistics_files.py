@@ -9,7 +9,13 @@ import tiny_experts
 import torch
 from safetensors.torch import load_file
 
-from omnicompose.errors import CalibrationError, ExportError, MergeError, SourceError
+from omnicompose.errors import (
+    CalibrationError,
+    ExportError,
+    MergeError,
+    PlanError,
+    SourceError,
+)
 from omnicompose.merger import merge
 from omnicompose.merging.statistics_adding import add_statistics
 from omnicompose.merging.statistics_file import StatisticsFacts, open_statistics, write_statistics
@@ -206,3 +212,42 @@ def test_results_are_not_written_over_a_users_files(models: Path, tmp_path: Path
     with pytest.raises(ExportError, match="exists already"):
         add([weights], weights)
     assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("base", "first", "message"),
+    [
+        ("m0", "weight: 1", "measures its models, and m1 give neither `data:` nor `statistics:`"),
+        ("wider", "data: {models}/a.jsonl", "must be fine-tunes of one architecture"),
+    ],
+)
+def test_what_cannot_be_merged_is_not_measured(
+    models: Path, tmp_path: Path, base: str, first: str, message: str
+) -> None:
+    tiny_experts.write_base(tmp_path / "wider", intermediate_size=64)
+    place = models if base == "m0" else tmp_path
+    field = first.format(models=models)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"base: {place}/{base}\nmethod: fisher\nmodels:\n"
+        f"  - {{source: {models}/m1, name: m1, {field}}}\n"
+        f"  - {{source: {models}/m2, name: m2, data: {models}/b.jsonl}}\n"
+    )
+    lines: list[str] = []
+    with pytest.raises((CalibrationError, PlanError), match=message):
+        merge(path, tmp_path / "out", say=lines.append)
+    assert lines == []
+
+
+def test_statistics_of_another_shape_are_refused(models: Path, tmp_path: Path) -> None:
+    tiny_experts.write_base(tmp_path / "wider", intermediate_size=64)
+    for kind in ("fisher", "gram"):
+        file = tmp_path / f"{kind}.safetensors"
+        prompts = read_prompts(models / "b.jsonl")
+        collect(parse_source("wider", tmp_path), prompts, file, CollectOptions(kind=kind))
+        path = tmp_path / "recipe.yaml"
+        method = "fisher" if kind == "fisher" else "regmean"
+        entries = "".join(f"\n  - {{source: {models}/m{i}, statistics: {file}}}" for i in (1, 2))
+        path.write_text(f"base: {models}/m0\nmethod: {method}\nmodels:{entries}\n")
+        with pytest.raises(MergeError, match=r"found .* of shape .*Collect the statistics"):
+            merge(path, tmp_path / "out")

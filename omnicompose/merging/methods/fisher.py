@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from omnicompose.errors import MergeError
 from omnicompose.merging.method import (
     MergeContext,
     MethodSpec,
@@ -99,9 +100,19 @@ def _norm(context: MergeContext, name: str) -> float:
 
 
 def information(group: TensorGroup) -> Sequence[torch.Tensor]:
-    """Mean squared gradients per expert; none where this tensor was measured of no expert."""
+    """Mean squared gradients per expert; none where this tensor was measured of no expert.
+
+    Raises:
+        MergeError: they are of a tensor of another shape.
+    """
     if not any(group.measured):
         return ()
+    for own, expert in zip(group.measured, group.experts, strict=True):
+        if own is not None and own.total.numel() != expert.numel():
+            raise MergeError(
+                f"{group.name}: found Fisher information of shape {list(own.total.shape)}, "
+                f"expected {list(group.shape)}. Collect the statistics of this model again."
+            )
     return [
         torch.zeros_like(expert) if own is None else own.total / max(own.count, 1.0)
         for own, expert in zip(group.measured, group.experts, strict=True)
