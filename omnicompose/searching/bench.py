@@ -101,7 +101,7 @@ class Bench:
         return cast(torch.Tensor, output.logits[0])
 
     def states(self, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states `[layers + 1, L, D]` and logits `[L, words]`."""
+        """Hidden states `[layers + 1, L, D]`, the last one normed, and logits `[L, words]`."""
         output = self.subject.model(**example.inputs, use_cache=False, output_hidden_states=True)
         return torch.stack([one[0] for one in output.hidden_states]), output.logits[0]
 

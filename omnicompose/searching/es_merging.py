@@ -2,7 +2,7 @@
 
     D_l(m, t)  sliced Wasserstein distance (p = 2) between base's and expert m's states after block
                l on prompts of kind t; one vector per prompt, the mean over its tokens; every
-               dimension standardised over both sets
+               dimension standardised over both sets (the last block's states behind the norm)
     s_l = D_l - D_(l-1)                z = s standardised over blocks, for every m and t
     g_l(m) = z_l(m, m) + others * sum over t != m of z_l(m, t)
     c_l = softmax over m of g_l(m) / temperature

@@ -89,7 +89,7 @@ def read_prompts(path: Path, limit: int | None = None) -> PromptFile:
     """
     if not path.is_file():
         raise CalibrationError(
-            f"{path}: no such file of calibration data. Name JSON lines with --data; {EXPECTED}."
+            f"{path}: no such file of calibration data. Correct the path; {EXPECTED} in every line."
         )
     content = path.read_bytes()
     # Only line feeds end a line: other separators may stand inside a JSON text.
