@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class MediaPool:
 
     @classmethod
     def make(cls, modality: str, folder: Path, *, count: int, seed: int) -> Self:
-        """Render media, or take those that an earlier call left whole.
+        """Render media, or take those that an earlier call for the same left whole.
 
         Args:
             modality: image, audio or video.
@@ -48,17 +48,23 @@ class MediaPool:
             seed: of what they show and how.
         """
         index = folder / INDEX_NAME
-        if index.is_file():
-            shown = json.loads(index.read_text(encoding="utf-8"))
-            if len(shown) == count:
-                return cls(folder=folder, items=tuple(make_item(modality, **v) for v in shown))
+        found = _read_index(index)
+        if found.get("asked") == [modality, count, seed]:
+            shown = cast(list[dict[str, int]], found["shown"])
+            return cls(folder=folder, items=tuple(make_item(modality, **v) for v in shown))
         folder.mkdir(parents=True, exist_ok=True)
         # A stream of its own: media that no encoder was trained on, only hands and voices.
         rng = np.random.default_rng([seed, 1])
         pool = cls(folder=folder, items=tuple(balanced_items(rng, modality, count)))
         for place, item in enumerate(pool.items):
             pool.path(place).write_bytes(encode(modality, render_training(rng, item)))
-        index.write_text(json.dumps([dict(item.values) for item in pool.items]), encoding="utf-8")
+        content = {
+            "asked": [modality, count, seed],
+            "shown": [dict(item.values) for item in pool.items],
+        }
+        partial = index.with_name(f".{INDEX_NAME}")
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(index)
         return pool
 
     def path(self, place: int) -> Path:
@@ -86,6 +92,12 @@ class MediaPool:
                 f"{len(self.places)} different items. Make more media."
             )
         return self.path(places[int(rng.integers(len(places)))])
+
+
+def _read_index(path: Path) -> dict[str, object]:
+    """What an earlier call left whole; nothing where it left none, or another version did."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_records(

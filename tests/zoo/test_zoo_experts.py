@@ -81,6 +81,18 @@ def test_a_pool_of_media_is_made_once_and_shows_what_it_says(tmp_path: Path, mod
     assert pool.items[int(chosen.stem)] == lesson.media[0]
 
 
+def test_a_pool_of_another_seed_or_cut_off_is_made_anew(tmp_path: Path) -> None:
+    first = MediaPool.make("image", tmp_path / "media", count=8, seed=0)
+    other = MediaPool.make("image", tmp_path / "media", count=8, seed=1)
+    assert other.items != first.items
+    pictures = [other.path(place).read_bytes() for place in range(8)]
+    again = MediaPool.make("image", tmp_path / "media", count=8, seed=0)
+    assert again.items == first.items
+    assert pictures != [again.path(place).read_bytes() for place in range(8)]
+    (tmp_path / "media" / "index.json").write_text("[]")  # as an earlier version wrote it
+    assert MediaPool.make("image", tmp_path / "media", count=8, seed=0).items == first.items
+
+
 def test_a_pool_that_lacks_an_item(tmp_path: Path) -> None:
     pool = MediaPool.make("image", tmp_path / "media", count=1, seed=0)
     (lesson,) = (
