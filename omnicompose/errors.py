@@ -17,7 +17,7 @@ REFUSALS = (
 )
 """Error numbers by which a machine says no; all others are faults of ours."""
 NUMBER = re.compile(r"\(os error (\d+)\)")
-TORN = "PytorchStreamWriter failed"
+TORN = ("PytorchStreamWriter failed", "inline_container.cc")
 """What safetensors and torch make of such an error."""
 
 
@@ -82,7 +82,7 @@ def disk_refusal(error: Exception) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if found := NUMBER.search(str(error)):
         number = int(found[1])
-    if number not in REFUSALS and TORN not in str(error):
+    if number not in REFUSALS and not any(sign in str(error) for sign in TORN):
         return None
     place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     said = os.strerror(number) if number else "a file could not be written whole"
