@@ -132,8 +132,13 @@ def tensors_of(file: Path, value: object) -> dict[str, torch.Tensor]:
 
 
 def _check_dense(file: Path, name: str, tensor: torch.Tensor) -> None:
-    kinds = {"sparse": tensor.layout != torch.strided, "quantised": tensor.is_quantized}
-    found = [kind for kind, is_so in {**kinds, "meta": tensor.is_meta}.items() if is_so]
+    kinds = {
+        "nested": tensor.is_nested,
+        "sparse": tensor.layout != torch.strided,
+        "quantised": tensor.is_quantized,
+        "meta": tensor.is_meta,
+    }
+    found = [kind for kind, is_so in kinds.items() if is_so]
     if found:
         raise SourceError(
             f"{file}: tensor '{name}': found a {found[0]} tensor; expected plain numbers. Save "

@@ -74,6 +74,14 @@ def test_tensors_without_plain_numbers_are_refused_by_name(tmp_path, kind, tenso
         open_pickled(tmp_path / "x.bin", allow_pickle=True)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused_by_name(tmp_path):
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    torch.save({"b": nested}, tmp_path / "x.bin")
+    with pytest.raises(SourceError, match=r"x\.bin: tensor 'b': found a nested tensor"):
+        open_pickled(tmp_path / "x.bin", allow_pickle=True)
+
+
 def test_what_no_pickle_reader_makes_sense_of_is_not_called_dangerous(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"\x80\x02\x95garbage.")
     with pytest.raises(SourceError) as refused:
