@@ -18,6 +18,7 @@ SHAPES = {
     "model.layers.1.self_attn.q_proj.weight": (8, 12),
     "model.layers.1.input_layernorm.weight": (33,),
     "model.layers.2.mlp.down_proj.weight": (40, 30),
+    "vision.patch.weight": (5, 3, 4, 4),
     "scalar": (),
     "empty": (0, 3),
 }

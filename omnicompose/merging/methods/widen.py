@@ -5,7 +5,8 @@
     S   = softmax over the experts of r, overwritten by `score` where r > ratio * mean(r)
     W   = W_0 + sum_i (S_m + S_c) / 2 * (W_i - W_0)             column-wise
 
-    1-D tensors: one score per entry, from |W_i - W_0| in place of the rank.
+    1-D tensors: one score per entry, from |W_i - W_0| in place of the rank. Kernels of
+    convolutions are taken as [out, everything else].
 
 Paper: "Extend Model Merging from Fine-Tuned to Pre-Trained LLMs via Weight Disentanglement",
 arXiv 2408.03092, equations 2 to 7. Checked against MergeLLM `widen_merging`. Embeddings are
@@ -50,12 +51,13 @@ class Widen:
             return add_to_base(group, (moved * scores.view(moved.shape)).sum(0))
         # The norms run over axis `norm`: columns of a linear layer, tokens of an embedding.
         norm = 1 if group.role == "embedding" else 0
-        base = base_of(group)
-        changes = [_column_changes(expert, base, norm) for expert in group.experts]
+        base = base_of(group).flatten(1)
+        changes = [_column_changes(expert.flatten(1), base, norm) for expert in group.experts]
         by_size = importance_scores(ranks(torch.stack([size for size, _ in changes])), context)
         by_turn = importance_scores(ranks(torch.stack([turn for _, turn in changes])), context)
         weights = (0.5 * (by_size + by_turn)).unsqueeze(norm + 1)
-        return add_to_base(group, (moved * weights).sum(0))
+        weighted = moved.flatten(2) * weights
+        return add_to_base(group, weighted.sum(0).view(moved.shape[1:]))
 
 
 def _column_changes(
