@@ -1,14 +1,14 @@
 """Two fronts in one picture: score against what is kept of the base, and against cost."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from omnicompose.benchmark.rows import METHOD
-from omnicompose.benchmark.summary import Standing, Summary
+from omnicompose.benchmark.summary import Standing, Summary, front
 
 INK, QUIET, ACCENT = "#333333", "#9aa5b1", "#c2410c"
 SIZE_INCHES = (11, 5)
@@ -33,15 +33,6 @@ def pareto_svg(summary: Summary) -> str:
     with rc_context({"svg.hashsalt": summary.suite, "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points that no other point reaches in both coordinates."""
-    return [
-        i
-        for i, (x, y) in enumerate(points)
-        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
-    ]
 
 
 def _panel(axes: Axes, summary: Summary, place: Place, label: str) -> None:

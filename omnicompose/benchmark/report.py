@@ -53,6 +53,7 @@ def _result(summary: Summary, one: Standing) -> Line:
         "on_front": one.on_front,
         "data": row.data,
         "seeds": row.seeds,
+        "score_of_runs": " ".join(f"{score:.6f}" for score in row.runs),
         "merge_seconds": row.seconds,
         "merge_cpu_seconds": row.cpu_seconds,
         "peak_buffer_bytes": row.peak_bytes,

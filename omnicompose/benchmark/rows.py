@@ -42,6 +42,7 @@ class Row(BaseModel):
         tried: every scale.
         scores: by task the share of runs that answered each question rightly, at `scale`.
         plain: the same at scale 1, the method as it is.
+        runs: the mean over the ranking's tasks of every run, at `scale`; empty for references.
         data: what the method was shown beside weights; empty for nothing.
         seconds: wall time of data, search, planning, merging and hashing, the mean of the runs.
         cpu_seconds: of the same.
@@ -64,6 +65,7 @@ class Row(BaseModel):
     tried: tuple[Tried, ...] = ()
     scores: dict[str, tuple[float, ...]] = {}
     plain: dict[str, tuple[float, ...]] = {}
+    runs: tuple[float, ...] = ()
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0

@@ -118,18 +118,18 @@ def _method_row(bench: Bench, cell: Cell, key: str, built: list[Built]) -> Row:
         built.append(bench.ground.build(content, _folder(bench, cell.label, seed)))
     tried = _tried(bench, built)
     scale = _best(tried)
-    plain = _mean([_ask(bench, one, bench.test, 1.0) for one in built])
-    scores = plain
+    plain = runs = [_ask(bench, one, bench.test, 1.0) for one in built]
     if scale != 1.0:
-        scores = _mean([_ask(bench, one, bench.test, scale) for one in built])
+        runs = [_ask(bench, one, bench.test, scale) for one in built]
     return Row(
         kind=METHOD,
         key=key,
         seeds=seeds,
         scale=scale,
         tried=tried,
-        scores=scores,
-        plain=plain,
+        scores=_mean(runs),
+        plain=_mean(plain),
+        runs=tuple(fmean(fmean(run[task]) for task in bench.suite.tasks) for run in runs),
         **_names(bench, cell),
         **_costs(built),
     )

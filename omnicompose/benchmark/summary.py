@@ -5,7 +5,8 @@ question within each task, with standard errors clustered by picture; the rankin
 p-values for all pairs of methods (Holm), and a row's rank is an interval: no better than one more
 than the number of rows shown to be better, no worse than the number of rows not shown to be worse.
 What is said of all methods against the plain average, and against joint training, is corrected for
-their number too; the intervals of the table are of one row each.
+their number too; the intervals of the table are of one row each. The runs of a random method are
+averaged: intervals tell what other questions would change, not what other seeds would.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -194,6 +195,15 @@ def _shown(
     )
 
 
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points that no other point reaches in both coordinates."""
+    return [
+        i
+        for i, (x, y) in enumerate(points)
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
+    ]
+
+
 def _mean(answers: Answers) -> float:
     return fmean(one.mean for one in answers)
 
@@ -271,15 +281,6 @@ class _Judge:
         """Methods that no other method beats in both score and skill."""
         if not self.exam.skills:
             return frozenset()
-        points = {
-            row.label: (_mean(self.answers[row.label]), _mean(self.skills[row.label]))
-            for row in self.rows
-            if row.kind == METHOD
-        }
-        return frozenset(
-            label
-            for label, (score, skill) in points.items()
-            if not any(
-                s >= score and k >= skill and (s, k) != (score, skill) for s, k in points.values()
-            )
-        )
+        methods = [row.label for row in self.rows if row.kind == METHOD]
+        points = [(_mean(self.answers[label]), _mean(self.skills[label])) for label in methods]
+        return frozenset(methods[place] for place in front(points))

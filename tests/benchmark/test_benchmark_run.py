@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -66,6 +67,8 @@ def test_every_row_is_there_once(done: tuple[Path, Summary, list[str]]) -> None:
     assert rows["factors"]["kind"] == "not run" and "one rank" in rows["factors"]["reason"]
     assert rows["nearswap"]["reason"] == "takes 1 models, the suite has 2"
     assert rows["dare_linear"]["seeds"] == "2"
+    runs = [float(score) for score in rows["dare_linear"]["score_of_runs"].split()]
+    assert len(runs) == 2 and fmean(runs) == pytest.approx(float(rows["dare_linear"]["score"]))
     assert rows["linear"]["score_at_scale_1"] == rows["weight average"]["score"]
     assert {tried.scale for tried in summary.standings[-1].row.tried} == {0.5, 1.0}
     assert (out / "report.md").is_file() and (out / "pareto.svg").is_file()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from omnicompose.benchmark.plot import front, pareto_svg
+from omnicompose.benchmark.plot import pareto_svg
 from omnicompose.benchmark.report import findings, markdown, results
 from omnicompose.benchmark.rows import METHOD, NOT_RUN, REFERENCE, Row
-from omnicompose.benchmark.summary import Exam, Standing, Summary, summarise
+from omnicompose.benchmark.summary import Exam, Standing, Summary, front, summarise
 
 N = 400
 EXAM = Exam(
