@@ -80,7 +80,7 @@ def process(folder: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], 
 def test_told_to_stop_it_finishes_the_answer_under_way(served: object, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with process(served.folder, log) as (server, address):
-        assert httpx2.get(f"{address}/health", timeout=10).json()["status"] == "ok"
+        assert httpx2.get(f"{address}/health", timeout=STOP_SECONDS).json()["status"] == "ok"
         asked = {"messages": [{"role": "user", "content": "Which number?"}], "stream": True}
         where = f"{address}/v1/chat/completions"
         with httpx2.stream("POST", where, json=asked, timeout=STOP_SECONDS) as answer:
