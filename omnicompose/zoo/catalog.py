@@ -52,14 +52,18 @@ def _capabilities() -> dict[str, str]:
     }
 
 
-ZOO: dict[str, str] = {
-    "base": "the language model that every expert adapts: LlamaForCausalLM, text only",
-    "llava": "the base with a CLIP vision encoder as LlavaForConditionalGeneration; hosts the"
-    " PEFT adapters image-standard and image-stressed",
-    "encoder-audio": "a Whisper encoder of spoken numbers, frozen in every audio expert",
-    "encoder-video": "a convolutional encoder of moving digits, frozen in every video expert",
-    "capability-base": "a small LLaVA for drawn pictures; hosts the five capabilities' fine-tunes",
-} | _experts() | _capabilities()
+ZOO: dict[str, str] = (
+    {
+        "base": "the language model that every expert adapts: LlamaForCausalLM, text only",
+        "llava": "the base with a CLIP vision encoder as LlavaForConditionalGeneration; hosts the"
+        " PEFT adapters image-standard and image-stressed",
+        "encoder-audio": "a Whisper encoder of spoken numbers, frozen in every audio expert",
+        "encoder-video": "a convolutional encoder of moving digits, frozen in every video expert",
+        "capability-base": "a small LLaVA for drawn pictures; hosts the five capabilities' fine-tunes",
+    }
+    | _experts()
+    | _capabilities()
+)
 """Every name of the zoo, with one line that says what it is."""
 
 

@@ -32,7 +32,7 @@ from omnicompose.zoo.capabilities.world import (
 
 Turn = tuple[str, str]
 """A question and its reply."""
-NUM_PICTURES: dict[str, int] = dict.fromkeys(CAPABILITIES, 1200) | {SKILL: 2400}
+NUM_PICTURES: dict[str, int] = dict.fromkeys(CAPABILITIES, 6000) | {SKILL: 2400}
 """Training pictures per task."""
 NUM_TEXTS = 800
 """Chats without a picture that the base learns its words from."""

@@ -14,7 +14,7 @@ STAGES: tuple[str, ...] = (
 )
 """Everything that is made, in the order of its making."""
 
-BASE_STEPS, EXPERT_STEPS, JOINT_STEPS = 600, 150, 450
+BASE_STEPS, EXPERT_STEPS, JOINT_STEPS = 600, 1200, 3000
 LORA: dict[str, object] = {
     "strategy": "lora",
     "lora": {"rank": 16, "alpha": 16},
