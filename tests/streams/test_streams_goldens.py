@@ -244,3 +244,21 @@ def test_factors_of_experts_without_any_are_refused():
     context = MergeContext(parameters=check_parameters("modelcompose_factors", {}))
     with pytest.raises(MergeError, match="merges the factors of LoRA experts of one rank"):
         FACTORWISE.merge(group, context)
+
+
+@pytest.mark.parametrize("strategy", ["mean", "sum", "ties-mean"])
+def test_what_no_adapter_has_stays_the_base(strategy):
+    base = torch.arange(6.0).view(3, 2)
+    group = TensorGroup(
+        name="model.embed_tokens.weight",
+        shape=(3, 2),
+        base=base,
+        experts=(base.clone(), base.clone()),
+        expert_names=("one", "two"),
+        weights=(0.5, 0.5),
+        factors=(None, None),
+    )
+    settings = check_parameters("modelcompose_factors", {"strategy": strategy})
+    context = MergeContext(parameters=settings)
+    assert not FACTORWISE.observe(group, context, 0)
+    assert torch.equal(FACTORWISE.merge(group, context), base)

@@ -79,6 +79,8 @@ class ModelComposeFactors:
         """What TIES observes of both factors."""
         inner = replace(context, parameters=_ties_parameters(context.parameters))
         total: dict[str, torch.Tensor] = {}
+        if _untouched(group):
+            return total
         for factors in _factor_groups(group):
             for name, value in self._ties.observe(factors, inner, observe_pass).items():
                 total[name] = total[name] + value if name in total else value
@@ -89,6 +91,8 @@ class ModelComposeFactors:
         assert group.base is not None
         if len(group.shape) != 2:
             return group.base + mean_delta(group)
+        if _untouched(group):
+            return group.base.clone()
         found = _low_rank(group)
         first, second = (self._combined(one, context) for one in _factor_groups(group))
         return torch.addmm(group.base, second, first, alpha=found[0].scale)
@@ -127,6 +131,14 @@ def _factor_groups(group: TensorGroup) -> list[TensorGroup]:
         )
         for side in sides
     ]
+
+
+def _untouched(group: TensorGroup) -> bool:
+    """Whether no expert's adapter has this tensor, as none has the embeddings."""
+    if any(one is not None for one in group.factors):
+        return False
+    assert group.base is not None
+    return all(torch.equal(expert, group.base) for expert in group.experts)
 
 
 def _low_rank(group: TensorGroup) -> tuple[LowRank, ...]:
