@@ -8,6 +8,7 @@ from pathlib import Path
 from omnicompose.composer import ComposeOptions, compose
 from omnicompose.evaluation import EvaluationOptions, evaluate
 from omnicompose.merger import merge
+from omnicompose.training.config import read_train_config
 from omnicompose.training.train import TrainOptions, train
 from omnicompose.training.work import ASKED_FILE, folder_of
 from omnicompose.zoo.generators import GENERATORS
@@ -20,7 +21,7 @@ encoder: {source: zoo:llava}
 connector: {type: mlp, config: {input_size: 64, output_size: 128}}
 stages:
   - strategy: connector
-    data: {generator: captions, count: 32}
+    data: {@}
     steps: 4
     batch_size: 8
     learning_rate: 3e-3
@@ -78,7 +79,11 @@ def make_works(folder: Path) -> list[Work]:
     omni = folder / "omni"
     compose(ROOT / "configs/naive-standard.yaml", omni)
     training = folder / "training.yaml"
-    training.write_text(TRAINING)
+    training.write_text(TRAINING.replace("@", "generator: captions, count: 32"))
+    config = read_train_config(training)
+    # Drawing the zoo's pictures takes longer than this training: once for all trials.
+    records = GENERATORS["captions"](config, config.stages[0], folder / "records")
+    training.write_text(TRAINING.replace("@", f"files: [{records}]"))
     return [
         Work(name="compose", do=_compose),
         Work(name="merge", do=_merge),
@@ -104,4 +109,4 @@ def _train(config: Path, out: Path, resume: bool) -> None:
     # `--resume` refuses where nothing has begun, and its message says to leave it out.
     begun = (folder_of(out) / ASKED_FILE).is_file()
     options = TrainOptions(resume=resume and begun, device="cpu")
-    train(config, out, options, generators=GENERATORS)
+    train(config, out, options)
