@@ -118,9 +118,8 @@ class Evaluator:
         """Statistics of one pass, added up over the tiles of one merge, in their order."""
         method: ObservingMethod = merge.method  # type: ignore[assignment]  # survey_of vouches
         context, size = context_of(merge, earlier), merge.output.num_elements
-        most_collected = int(survey_of(merge).collects * size)
         self._reader.looks = not (self._allow_nonfinite or self._trusts_operands)
-        total = TiledSum(most_collected)
+        total = TiledSum(most_collected=int(survey_of(merge).collects * size))
         see_stored = self._tile_observer(merge, context, observe_pass)
         step = size if needs_whole(merge) else self._tile_elements
         stretches = tiles_of_pass(merge, observe_pass, step)

@@ -59,7 +59,7 @@ ZOO: dict[str, str] = (
         " PEFT adapters image-standard and image-stressed",
         "encoder-audio": "a Whisper encoder of spoken numbers, frozen in every audio expert",
         "encoder-video": "a convolutional encoder of moving digits, frozen in every video expert",
-        "capability-base": "a small LLaVA for drawn pictures; hosts the five capabilities' fine-tunes",
+        "capability-base": "a small LLaVA for drawn pictures; hosts the capabilities' fine-tunes",
     }
     | _experts()
     | _capabilities()
