@@ -16,6 +16,8 @@ from pathlib import Path
 
 from omnicompose.errors import OmniComposeError
 
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
+"""torch's threads do not outlive a fork; those in which transformers loads weights ask for them."""
 POLL_SECONDS = 0.01
 PATIENCE = 60_000
 """Polls before a child counts as hung: ten minutes, more where this process itself has to wait."""

@@ -1,5 +1,6 @@
 """Open a written composite: quietly, and whole or not at all."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForMultimodalLM, AutoProcessor, PreTrainedModel, ProcessorMixin
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 import omnicompose.modeling  # noqa: F401  registers the composite with the Auto classes
 from omnicompose.errors import SourceError
@@ -61,7 +62,9 @@ def open_processor(folder: Path) -> ProcessorMixin:
         SourceError: as for `open_composite`.
     """
     with _readable(folder):
-        return AutoProcessor.from_pretrained(folder)
+        processor = AutoProcessor.from_pretrained(folder)
+        _refuse_other_senses(folder, processor)
+    return processor
 
 
 def _refuse_gaps(info: Mapping[str, list[object]]) -> None:
@@ -74,6 +77,21 @@ def _refuse_gaps(info: Mapping[str, list[object]]) -> None:
     told = [f"{kind} {', '.join(names[:3])}" for kind, names in wrong.items() if names]
     if told:
         raise ValueError(f"its tensors are not those of its config.json: {'; '.join(told)}")
+
+
+def _refuse_other_senses(folder: Path, processor: ProcessorMixin) -> None:
+    """Refuse a processor that does not know the model's modalities: it would leave media out.
+
+    Raises:
+        ValueError: transformers found no processor_config.json, or an empty one, and made one up.
+    """
+    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    expected, found = dict(config.get("modalities") or {}), dict(processor.modalities)
+    if expected.keys() != found.keys():
+        raise ValueError(
+            f"processor_config.json: found the modalities {sorted(found)}, config.json has "
+            f"{sorted(expected)}"
+        )
 
 
 @contextmanager

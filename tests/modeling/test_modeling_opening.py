@@ -67,6 +67,16 @@ def test_a_broken_processor_is_named(folder: Path, content: str) -> None:
         open_processor(folder)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_processor_that_transformers_made_up_is_refused(folder: Path, is_there: bool) -> None:
+    path = folder / "processor_config.json"
+    path.write_text("{}")
+    if not is_there:
+        path.unlink()
+    with pytest.raises(SourceError, match=r"processor_config\.json: found the modalities \[\]"):
+        open_processor(folder)
+
+
 def test_a_configuration_without_its_parts_is_named(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
