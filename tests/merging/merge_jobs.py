@@ -167,11 +167,11 @@ def all_jobs(folder: Path, dtype: torch.dtype = BF16) -> list[Job]:
     return jobs
 
 
-def slow_merge(folder: Path, out: Path) -> None:
+def slow_merge(folder: Path, out: Path, pause_s: float = 0.01) -> None:
     """Merge with a pause after each tensor, so that a kill finds it at work."""
 
     def report(progress: Progress) -> None:
-        time.sleep(0.01)
+        time.sleep(pause_s)
 
     options = EngineOptions(
         num_threads=2, tile_elements=500, shard_bytes=SHARD_BYTES, batch_bytes=1

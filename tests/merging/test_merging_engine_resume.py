@@ -57,13 +57,13 @@ def interrupt_after(
     run_merge(all_jobs(models), out, options, report=report)
 
 
-def start(models: Path, out: Path) -> int:
+def start(models: Path, out: Path, pause_s: float = 0.01) -> int:
     """A process of its own, forked because importing torch takes longer than the merge."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            slow_merge(models, out)
+            slow_merge(models, out, pause_s)
             code = 0
         finally:
             os._exit(code)
@@ -126,7 +126,7 @@ def test_an_interrupt_or_bug_leaves_only_what_can_go_on(
 
 def test_the_users_interrupt_reaches_a_run_that_waits(models, uninterrupted, tmp_path):
     out = tmp_path / "out"
-    child = start(models, out)
+    child = start(models, out, pause_s=1.0)
     wait_for_work(out)
     os.kill(child, signal.SIGINT)
     assert exit_code(child) != 0
