@@ -62,6 +62,8 @@ def start(models: Path, out: Path, pause_s: float = 0.01) -> int:
     child = os.fork()
     if child == 0:
         code = 1
+        # A shell that starts the tests in the background has them ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             slow_merge(models, out, pause_s)
             code = 0
