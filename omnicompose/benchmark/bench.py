@@ -48,6 +48,8 @@ class Bench:
         """Of one row."""
         variant = None if cell is None else cell.variant.model_dump(mode="json")
         parts: list[object] = [self.key, label, variant, None if cell is None else cell.policy]
+        if cell is not None:
+            parts.append(cell.models)
         if cell is not None and cell.data:
             parts.append(self.calibration.digest)
         return _digest(parts)

@@ -24,12 +24,12 @@ class Calibration:
 
     Attributes:
         files: by model; `data:` of a recipe.
-        num_questions: in all of them.
+        num_questions: in each of them.
         digest: changes with any question, reply or picture.
     """
 
     files: Mapping[str, Path]
-    num_questions: int
+    num_questions: Mapping[str, int]
     digest: str
 
 
@@ -57,8 +57,8 @@ def write_calibration(suite: Suite, out: Path, limit: int | None) -> tuple[Calib
         content = "".join(f"{line}\n" for line in lines).encode()
         write_atomically(files[model], content)
         digest.update(f"{model}\n".encode() + content)
-    total = sum(len(shown[task]) for task in suite.calibration.values())
-    found = Calibration(files=files, num_questions=total, digest=digest.hexdigest())
+    counts = {model: len(shown[task]) for model, task in suite.calibration.items()}
+    found = Calibration(files=files, num_questions=counts, digest=digest.hexdigest())
     return found, Questions(by_task=shown)
 
 

@@ -29,12 +29,14 @@ class Cell:
     Attributes:
         label: unique in its suite.
         variant: method and settings.
+        models: those that it merges, of the suite's `models`; empty where experts are composed.
         policy: what a modality's own tokens use; empty for merges of one model's fine-tunes.
         reason: why it cannot be run; empty where it can.
     """
 
     label: str
     variant: Variant
+    models: tuple[str, ...] = ()
     policy: str = ""
     reason: str = ""
 
@@ -91,16 +93,33 @@ def cells_of(suite: Suite, names: Sequence[str]) -> list[Cell]:
         variants |= _group(suite, name) or {name: _named(suite, name)}
     for label, variant in variants.items():
         _check_data(suite, label, data_of(variant))
-    policies = suite.modality if suite.kind == "compose" else ("",)
-    return [
-        Cell(
-            label=f"{label} x {policy}" if policy else label,
-            variant=variant,
-            policy=policy,
-            reason=_reason(spec_of(variant.method), suite.num_models),
+    cells: list[Cell] = []
+    for label, variant in variants.items():
+        cells += (
+            _of_models(suite, label, variant)
+            if suite.models
+            else _of_experts(suite, label, variant)
         )
-        for label, variant in variants.items()
-        for policy in policies
+    return cells
+
+
+def _of_models(suite: Suite, label: str, variant: Variant) -> list[Cell]:
+    """Of all models, unless the variant names some or its method takes no more than the pair."""
+    spec, models = spec_of(variant.method), variant.models or tuple(suite.models)
+    most = spec.arity[1]
+    if most is not None and most < len(models) and suite.pair:
+        models = suite.pair[:most]
+    if models != tuple(suite.models) and label not in suite.variants:
+        label = f"{label} of {' + '.join(models)}"
+    reason = _reason(spec, len(models))
+    return [Cell(label=label, variant=variant, models=models, reason=reason)]
+
+
+def _of_experts(suite: Suite, label: str, variant: Variant) -> list[Cell]:
+    reason = _reason(spec_of(variant.method), suite.num_models)
+    return [
+        Cell(label=f"{label} x {policy}", variant=variant, policy=policy, reason=reason)
+        for policy in suite.modality
     ]
 
 
@@ -145,4 +164,4 @@ def _reason(spec: MethodSpec, num_models: int) -> str:
     if least <= num_models and (most is None or num_models <= most):
         return ""
     takes = f"{least}" if least == most else f"{least} or more"
-    return f"takes {takes} models, the suite has {num_models}"
+    return f"takes {takes} models, found {num_models}"

@@ -148,11 +148,12 @@ class MergeGround:
 
     def recipe(self, cell: Cell, seed: int) -> Content:
         """A recipe of `omnicompose merge`."""
-        content = self._content(list(self.suite.models.items()), self.suite.weight)
+        models = [(name, self.suite.models[name]) for name in cell.models]
+        content = self._content(models, self.suite.weight)
         if cell.data:
             content["models"] = [
                 one | {"data": str(self.data[name].resolve())}
-                for name, one in zip(self.suite.models, _entries(content), strict=True)
+                for name, one in zip(cell.models, _entries(content), strict=True)
             ]
         return content | method_fields(cell) | {"seed": seed}
 

@@ -41,6 +41,7 @@ def _result(summary: Summary, one: Standing) -> Line:
         "profile": row.profile,
         "parameters": " ".join(f"{name}={value}" for name, value in row.parameters.items()),
         "policy": row.policy,
+        "models": " ".join(row.models),
         "rank_low": one.rank[0] if one.rank else None,
         "rank_high": one.rank[1] if one.rank else None,
         **_fields("score", one.score),
@@ -143,9 +144,9 @@ def findings(summary: Summary) -> list[str]:
     if front := [one.row.label for one in ranked if one.on_front]:
         found.append(f"- On the front of score and the base's skill: {', '.join(front)}.")
     if shown := sorted({one.row.data for one in ranked if one.row.data}):
-        number = shown[0].partition(" ")[0]
+        numbers = " or ".join(sorted({one.partition(" ")[0] for one in shown}, key=int))
         found.append(
-            f"- Methods that look at data were shown {number} questions of the models' own tasks, "
+            f"- Methods that look at data were shown {numbers} questions of the models' own tasks, "
             "on media that nothing is ranked by; their time and memory include it."
         )
     return found + [f"- Not run: {row.label}: {row.reason}" for row in summary.skipped]

@@ -1,5 +1,8 @@
 """One row as a file: everything that was measured of one merge, so that a run can be resumed."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -8,6 +11,7 @@ from omnicompose.errors import EvaluationError
 from omnicompose.evaluation.journal import file_name, write_atomically
 
 FOLDER = "rows"
+LOCK = ".lock"
 REFERENCE, METHOD, NOT_RUN = "reference", "method", "not run"
 
 
@@ -36,6 +40,7 @@ class Row(BaseModel):
         profile: of the method; empty without.
         parameters: of the method, other than its defaults.
         policy: what a modality's own tokens use; empty for merges of fine-tunes.
+        models: that were merged; empty for references and for composed experts.
         reason: why it was not run.
         seeds: runs; more than one for methods that draw random numbers.
         scale: the multiple of the merged delta that did best on the validation questions.
@@ -59,6 +64,7 @@ class Row(BaseModel):
     profile: str = ""
     parameters: dict[str, object] = {}
     policy: str = ""
+    models: tuple[str, ...] = ()
     reason: str = ""
     seeds: int = 1
     scale: float = 1.0
@@ -76,6 +82,25 @@ class Row(BaseModel):
         """At the chosen scale, in [0, 1]."""
         values = self.scores[task]
         return sum(values) / len(values)
+
+
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Hold a results folder against other processes.
+
+    Raises:
+        EvaluationError: another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise EvaluationError(
+                f"{out}: another process is running a benchmark into this folder; wait for it, or "
+                "choose another --out."
+            ) from err
+        yield
 
 
 def row_path(out: Path, label: str) -> Path:

@@ -19,6 +19,7 @@ from omnicompose.benchmark.rows import (
     Row,
     Tried,
     finished,
+    sole_writer,
     write_row,
 )
 from omnicompose.benchmark.suite import Suite
@@ -51,15 +52,21 @@ def run(suite: Suite, out: Path, options: BenchmarkOptions, say: Say) -> Summary
     Raises:
         RecipeError: an unknown method, variant, profile or parameter.
         SourceError: a model cannot be opened.
-        EvaluationError: an unknown task, or a file in `out` that is none of ours.
+        EvaluationError: an unknown task, or a file in `out` that is none of ours; another process
+            that runs into `out`.
     """
     cells = cells_of(suite, options.methods)  # before anything heavy: mistakes show at once
-    bench = open_bench(suite, out, options)
+    with sole_writer(out):
+        return _run(open_bench(suite, out, options), cells, say)
+
+
+def _run(bench: Bench, cells: Sequence[Cell], say: Say) -> Summary:
+    suite, out = bench.suite, bench.out
     rows = [
         *(_reference(bench, label, content, say) for label, content in _references(bench)),
         *(_row(bench, cell, say) for cell in cells),
     ]
-    if not options.keep:
+    if not bench.options.keep:
         shutil.rmtree(out / WORK, ignore_errors=True)
     questions = bench.test.by_task
     exam = Exam(
@@ -172,14 +179,16 @@ def _folder(bench: Bench, label: str, seed: int) -> Path:
 
 def _names(bench: Bench, cell: Cell) -> dict[str, object]:
     variant = cell.variant
-    shown = f"{bench.calibration.num_questions} {cell.data}"
+    counts = bench.calibration.num_questions
+    shown = f"{sum(counts[name] for name in cell.models)} {cell.data}" if cell.data else ""
     return {
         "label": cell.label,
         "method": variant.method,
         "profile": variant.profile or "",
         "parameters": dict(variant.parameters),
         "policy": cell.policy,
-        "data": shown if cell.data else "",
+        "models": cell.models,
+        "data": shown,
     }
 
 

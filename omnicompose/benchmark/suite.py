@@ -33,6 +33,8 @@ class Variant(Strict):
     """A named set of a reference implementation's settings."""
     parameters: Parameters = Field(default_factory=dict)
     """Settings of the method."""
+    models: Names = ()
+    """Which of the suite's `models` it merges; empty: as many as it takes."""
 
 
 class Suite(Strict):
@@ -49,6 +51,8 @@ class Suite(Strict):
     """Of `models`: the model they were fine-tuned from. Of `experts`: their language model."""
     models: Mapping[str, SourceField] = Field(default_factory=dict)
     """The fine-tunes by name."""
+    pair: Names = ()
+    """Of `models`, the two that methods of no more get; a method of one gets the first."""
     weight: float | None = None
     """Coefficient of every one of `models`; null: 1/N for each of N."""
     joint: SourceField | None = None
@@ -95,13 +99,14 @@ class Suite(Strict):
     @property
     def own_content(self) -> dict[str, object]:
         """What every row depends on."""
-        of_some = {"summary", "variants", "calibration", "calibration_limit", "budgets"}
+        of_some = {"summary", "variants", "pair", "calibration", "calibration_limit", "budgets"}
         return self.model_dump(mode="json", exclude=of_some)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.models) == bool(self.experts):
             raise ValueError("expected either `models:` or `experts:`, and not both.")
+        self._check_names()
         self._check_scales()
         self._check_calibration()
         chosen = {"validation": self.validation, "calibration": self.calibration.values()}
@@ -112,6 +117,19 @@ class Suite(Strict):
                     "on questions that nothing is ranked by."
                 )
         return self
+
+    def _check_names(self) -> None:
+        if self.pair and len(set(self.pair)) != 2:
+            raise ValueError(f"pair: found {list(self.pair)}, expected two different models.")
+        picked = {"pair": self.pair} | {
+            f"variants.{label}.models": variant.models for label, variant in self.variants.items()
+        }
+        for key, names in picked.items():
+            if unknown := [name for name in names if name not in self.models]:
+                raise ValueError(
+                    f"{key}: found {unknown[0]!r}, expected names under `models:` "
+                    f"({', '.join(self.models) or 'there are none'})."
+                )
 
     def _check_scales(self) -> None:
         if self.scales != (1.0,) and not self.validation:

@@ -94,13 +94,13 @@ def test_data_of_a_model_are_its_own_tasks_first_questions(suite: Suite, tmp_pat
     written, shown = write_calibration(suite, tmp_path, None)
     lines = [json.loads(line) for line in written.files["stressed"].read_text().splitlines()]
     questions = shown.by_task["capability-validation/chart"]
-    assert len(lines) == len(questions) == 2 and written.num_questions == 4
+    assert len(lines) == len(questions) == 2 and sum(written.num_questions.values()) == 4
     for line, asked in zip(lines, questions, strict=True):
         picture, text = line["content"]
         assert (tmp_path / "calibration" / picture["path"]).is_file()
         assert text == asked.content[1] and line["reply"] == asked.openings[asked.answer or 0]
     fewer, _ = write_calibration(suite, tmp_path / "fewer", 1)
-    assert fewer.num_questions == 2 and fewer.digest != written.digest
+    assert sum(fewer.num_questions.values()) == 2 and fewer.digest != written.digest
 
 
 def test_a_medium_for_two_purposes_is_refused(suite: Suite, tmp_path: Path) -> None:

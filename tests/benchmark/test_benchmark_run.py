@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from omnicompose.benchmark import BenchmarkOptions, Suite, read_suite, run_benchmark
 from omnicompose.benchmark.ground import build_merge
 from omnicompose.benchmark.host import Host, open_host
+from omnicompose.benchmark.rows import sole_writer
 from omnicompose.benchmark.summary import Summary
 from omnicompose.composer import compose
 from omnicompose.errors import EvaluationError
@@ -24,10 +25,12 @@ tasks: [zoo/image]
 skills: [zoo/image@captions]
 validation: [zoo/video@none]
 scales: [0.5, 1.0]
+pair: [stressed, standard]
 seeds: 2
 limit: 24
 variants:
   factors: {method: modelcompose_factors, parameters: {strategy: mean}}
+  slerp of one: {method: slerp, models: [standard]}
 """
 RECIPE: dict[str, object] = {
     "base": "zoo:llava",
@@ -35,7 +38,8 @@ RECIPE: dict[str, object] = {
     "method": "ties",
     "dtype": "float32",
 }
-METHODS = ("dare_linear", "ties", "nearswap", "factors")
+METHODS = ("dare_linear", "ties", "nearswap", "factors", "slerp of one")
+ONE = "nearswap of stressed"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,12 @@ def test_every_row_is_there_once(done: tuple[Path, Summary, list[str]]) -> None:
     with (out / "results.csv").open(encoding="utf-8") as file:
         rows = {row["row"]: row for row in csv.DictReader(file)}
     references = {"base", "standard", "stressed", "joint training", "weight average"}
-    assert rows.keys() == references | {"linear", *METHODS}
+    assert rows.keys() == (references | {"linear", ONE, *METHODS}) - {"nearswap"}
     # The adapters have other ranks, so their factors cannot be averaged; the row says so.
     assert rows["factors"]["kind"] == "not run" and "one rank" in rows["factors"]["reason"]
-    assert rows["nearswap"]["reason"] == "takes 1 models, the suite has 2"
+    assert rows["slerp of one"]["reason"] == "takes 2 models, found 1"
+    assert (rows[ONE]["kind"], rows[ONE]["models"]) == ("method", "stressed")
+    assert rows["ties"]["models"] == "standard stressed"
     assert rows["dare_linear"]["seeds"] == "2"
     runs = [float(score) for score in rows["dare_linear"]["score_of_runs"].split()]
     assert len(runs) == 2 and fmean(runs) == pytest.approx(float(rows["dare_linear"]["score"]))
@@ -87,8 +93,16 @@ def test_a_second_run_makes_nothing_again(
     out, summary, said = done
     more = list[str]()
     again = run_benchmark(suite, out, BenchmarkOptions(methods=METHODS), more.append)
-    assert len(said) == 10 and more == []
+    assert len(said) == 11 and more == []
     assert again == summary
+
+
+def test_a_folder_that_another_run_holds_is_refused(suite: Suite, tmp_path: Path) -> None:
+    with (
+        sole_writer(tmp_path),
+        pytest.raises(EvaluationError, match="another process is running a benchmark into"),
+    ):
+        run_benchmark(suite, tmp_path, BenchmarkOptions(methods=METHODS), list[str]().append)
 
 
 def test_a_merge_in_memory_is_the_merge_on_disk(host: Host, tmp_path: Path) -> None:

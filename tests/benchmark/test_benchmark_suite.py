@@ -70,7 +70,25 @@ def test_a_method_for_another_number_of_models_says_so(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, COMPOSE))
     reasons = {cell.label: cell.reason for cell in cells_of(suite, ["slerp", "nearswap"])}
     assert reasons["slerp x merged"] == ""
-    assert reasons["nearswap x exact"] == "takes 1 models, the suite has 2"
+    assert reasons["nearswap x exact"] == "takes 1 models, found 2"
+
+
+def test_methods_of_fewer_models_get_the_pair() -> None:
+    suite = read_suite("capability-lora")
+    cells = {cell.variant.method: cell for cell in cells_of(suite, ["slerp", "nearswap", "ties"])}
+    assert cells["slerp"].models == suite.pair and len(suite.pair) == 2
+    assert cells["slerp"].label == f"slerp of {suite.pair[0]} + {suite.pair[1]}"
+    assert cells["nearswap"].models == suite.pair[:1] and cells["nearswap"].reason == ""
+    assert cells["ties"].models == tuple(suite.models) and cells["ties"].label == "ties"
+    label = f"linear of {suite.pair[0]} + {suite.pair[1]}"
+    (_, pair) = cells_of(suite, [label])
+    assert (pair.label, pair.models) == (label, suite.pair)
+
+
+def test_every_row_of_a_capability_suite_can_be_made() -> None:
+    for name in ("capability-lora", "capability-full"):
+        cells = cells_of(read_suite(name), ["all", "all-data"])
+        assert [cell.label for cell in cells if cell.reason] == []
 
 
 def test_every_method_is_crossed_with_every_choice_for_a_modalitys_tokens(tmp_path: Path) -> None:
@@ -94,6 +112,8 @@ def test_every_method_is_crossed_with_every_choice_for_a_modalitys_tokens(tmp_pa
         ),
         ("scales: [0.5]", "1, which leaves a method as it is, must be among them"),
         ("experts: {image: zoo:image-standard}", "either `models:` or `experts:`"),
+        ("pair: [one, three]", "pair: found 'three', expected names under `models:` .one, two."),
+        ("pair: [one]", "pair: found .'one'., expected two different models"),
         ("skils: [zoo/image]", "did you mean 'skills'"),
     ],
 )
@@ -107,6 +127,13 @@ def test_mistakes_in_a_suite_are_told(tmp_path: Path, changed: str, message: str
     ]
     with pytest.raises(RecipeError, match=message):
         read_suite(written(tmp_path, "\n".join([*kept, changed])))
+
+
+def test_a_variant_of_unknown_models_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    text = MERGE.format(folder=tmp_path / "model").replace("ties,", "ties, models: [three],")
+    with pytest.raises(RecipeError, match=r"variants\.dense\.models: found 'three'"):
+        read_suite(written(tmp_path, text))
 
 
 def test_scales_without_validation_are_refused(tmp_path: Path) -> None:
@@ -149,7 +176,8 @@ def test_all_data_means_every_method_that_looks_at_some(name: str) -> None:
     suite = read_suite(name)
     measured = {name for name, one in METHODS.items() if one.spec.measures is not None}
     cells = {cell.label: cell for cell in cells_of(suite, ["all-data"])}
-    assert cells.keys() == (measured | SEARCHED.keys() | {"linear"}) - {"coefficients"}
+    methods = {cell.variant.method for cell in cells.values()}
+    assert methods == (measured | SEARCHED.keys() | {"linear"}) - {"coefficients"}
     assert cells["regmean"].data == "questions: Grams of inputs" and cells["linear"].data == ""
     assert cells["adamerging"].data == "questions"
     assert cells["cma_es"].data == "questions and replies"

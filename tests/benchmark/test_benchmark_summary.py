@@ -37,7 +37,7 @@ def summary() -> Summary:
         row("like best", 0.8, seed=5),
         row("linear", 0.5, seed=3),
         row("worst", 0.25, seed=6, skill=0.3),
-        Row(label="slerp", kind=NOT_RUN, key="k", reason="takes 2 models, the suite has 5"),
+        Row(label="slerp", kind=NOT_RUN, key="k", reason="takes 2 models, found 5"),
     ]
     return summarise("toy", EXAM, rows)
 
@@ -132,7 +132,7 @@ def test_the_front_leaves_out_what_is_beaten_in_both(summary: Summary) -> None:
 def test_the_page_says_what_does_not_differ_and_what_was_not_run(summary: Summary) -> None:
     said = "\n".join(findings(summary))
     assert "Not shown to differ from it (all pairs, Holm): " in said
-    assert "- Not run: slerp: takes 2 models, the suite has 5" in said
+    assert "- Not run: slerp: takes 2 models, found 5" in said
     assert "| 1-2 | " in markdown(summary)
 
 

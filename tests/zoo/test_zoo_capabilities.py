@@ -2,13 +2,15 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from omnicompose.errors import MediaError, TrainingError
-from omnicompose.zoo.capabilities.drawing import draw, encode
+from omnicompose.zoo.capabilities import lessons
+from omnicompose.zoo.capabilities.drawing import decode, draw, encode
 from omnicompose.zoo.capabilities.lessons import corpus
 from omnicompose.zoo.capabilities.media import Asked, read_library, write_library
 from omnicompose.zoo.capabilities.plan import STAGES, config_of
@@ -25,6 +27,7 @@ from omnicompose.zoo.capabilities.world import (
     SPLITS,
     Chart,
     Figure,
+    Picture,
     Scene,
     Thing,
     Word,
@@ -64,6 +67,62 @@ def test_all_prints_of_a_word_belong_together() -> None:
     assert len({split_of(word) for word in looks}) == 1
 
 
+def figure(subject: str, value: int | str, turn: int, *, filled: bool = False) -> Figure:
+    return Figure(
+        subject=subject, value=value, colour="red", filled=filled, turn=turn, size=20, shift=(0, 0)
+    )
+
+
+def pie(*values: int) -> Chart:
+    return Chart(form="pie", colours=("red", "green", "blue"), values=values, grid=False)
+
+
+def look_alikes(seed: int) -> list[tuple[Picture, Picture]]:
+    turn = seed * 7
+    things = tuple(replace(thing, cell=thing.cell - seed) for thing in SCENE.things[1:])
+    return [
+        (pie(1, 2, 3), pie(3, 6, 9)),
+        (figure("lines", "parallel", turn), figure("lines", "parallel", turn + 180, filled=True)),
+        (figure("lines", "slanted", turn), figure("lines", "slanted", turn + 180)),
+        (figure("lines", "upright", turn), figure("lines", "upright", turn + 90)),
+        (figure("angle", 60, turn), figure("angle", 60, turn, filled=True)),
+        (figure("polygon", 8, turn, filled=True), figure("polygon", 8, turn + 45, filled=True)),
+        (
+            Scene(things=things, box=1, shade=255),
+            Scene(things=things[::-1], box=0, shade=255),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_look_alikes_belong_together(seed: int) -> None:
+    for one, other in look_alikes(seed):
+        near = np.abs(draw(one).astype(int) - draw(other).astype(int)).mean()
+        assert near < 3, (one, other)  # corners round the other way
+        assert split_of(one) == split_of(other), (one, other)
+
+
+def test_a_picture_with_taken_pixels_is_drawn_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "NUM_PICTURES", dict.fromkeys(TASKS, 2))
+    empty, taken = tmp_path / "empty.zip", tmp_path / "taken.zip"
+    write_library(empty, [])
+    lessons.write_lessons(tmp_path / "free", empty)
+    first = (tmp_path / "free" / "media" / "chart-00000.png").read_bytes()
+    held = Asked(split="test", task="chart", name="test/a.png", questions=(), data=first)
+    write_library(taken, [held])
+    lessons.write_lessons(tmp_path / "kept", taken)
+    media = sorted((tmp_path / "kept" / "media").glob("chart-*.png"))
+    assert len(media) == 2
+    assert all(path.read_bytes() != first for path in media)
+
+
+def test_no_two_held_out_pictures_that_ship_look_the_same() -> None:
+    held = read_library()
+    assert len({decode(asked.data).tobytes() for asked in held}) == len(held)
+
+
 @pytest.mark.parametrize("kind", ["scene", "figure", "chart", "word"])
 def test_pictures_are_drawn_the_same_whatever_was_drawn_before(kind: str) -> None:
     rng = np.random.default_rng(1)
@@ -100,12 +159,8 @@ def test_charts_figures_and_words_are_asked_about() -> None:
     assert told["which colour has the most?"] == "green"
     assert told["which colour has the least?"] == "blue"
     assert told["which value has red?"] == "4"
-    pie = Chart(form="pie", colours=("red", "green", "blue"), values=(4, 9, 2), grid=False)
-    assert "which value has red?" not in answers(pie, "chart")
-    angle = Figure(
-        subject="angle", value=60, colour="red", filled=False, turn=0, size=20, shift=(0, 0)
-    )
-    assert answers(angle, "geometry") == {"how many degrees has the angle?": "60"}
+    assert "which value has red?" not in answers(pie(4, 9, 2), "chart")
+    assert answers(figure("angle", 60, 0), "geometry") == {"how many degrees has the angle?": "60"}
     word = Word(letters="AKE", font="DejaVuSans", colour="red", size=22, shift=(0, 0))
     assert answers(word, "ocr") == {
         "which letter is first?": "A",

@@ -47,6 +47,11 @@ def encode(pixels: Pixels, *, small: bool = False) -> bytes:
     return stream.getvalue()
 
 
+def decode(data: bytes) -> Pixels:
+    """What `encode` packed: `[SIDE, SIDE, 3]`, RGB."""
+    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+
+
 def _drawn(picture: Scene | Figure | Word) -> Image.Image:
     ground = (picture.shade,) * 3 if isinstance(picture, Scene) else WHITE
     image = Image.new("RGB", (SIDE * FINE, SIDE * FINE), ground)

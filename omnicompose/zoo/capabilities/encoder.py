@@ -5,7 +5,7 @@ stands in a scene's cell from that cell's own patch, and everything else from th
 patches, so that the language model later finds both what and where.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from omnicompose.encoders import make_encoder
 from omnicompose.encoders.folder import write_encoder
-from omnicompose.zoo.capabilities.drawing import draw
+from omnicompose.zoo.capabilities.held_out import draw_apart, held_out_pixels
 from omnicompose.zoo.capabilities.questions import HUES, KINDS
 from omnicompose.zoo.capabilities.world import (
     ALPHABET,
@@ -34,7 +34,6 @@ from omnicompose.zoo.capabilities.world import (
     Picture,
     Scene,
     Word,
-    draw_picture,
 )
 
 Progress = Callable[[int, int], None]
@@ -102,15 +101,24 @@ class Heads(nn.Module):
         return whole | {name: head(features) for name, head in self.cells.items()}
 
 
-def train_encoder(folder: Path, seed: int = 0, progress: Progress = lambda _d, _t: None) -> None:
-    """Train on one thread and write the encoder's folder, weights in fp16."""
+def train_encoder(
+    folder: Path, held_out: Path, seed: int = 0, progress: Progress = lambda _d, _t: None
+) -> None:
+    """Train on one thread and write the encoder's folder, weights in fp16.
+
+    Args:
+        folder: where to.
+        held_out: the library of validation and test pictures, none of which it may see.
+        seed: of everything random.
+        progress: called with steps done and in all.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     encoder = make_encoder(DESCRIPTION)
     assert isinstance(encoder, nn.Module)
     heads = Heads(WIDTH)
     rng = np.random.default_rng(seed)
-    pool = make_pool(rng, POOL)
+    pool = make_pool(rng, POOL, held_out_pixels(held_out))
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(
@@ -128,13 +136,13 @@ def train_encoder(folder: Path, seed: int = 0, progress: Progress = lambda _d, _
     write_encoder(folder, DESCRIPTION, encoder, torch.float16)
 
 
-def make_pool(rng: np.random.Generator, counts: dict[Kind, int]) -> Pool:
-    """Draw training pictures of every kind."""
-    pictures = [
-        draw_picture(rng, kind, "train") for kind, count in counts.items() for _ in range(count)
-    ]
+def make_pool(rng: np.random.Generator, counts: dict[Kind, int], taken: Set[bytes]) -> Pool:
+    """Draw training pictures of every kind, none of them with `taken` pixels."""
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    drawn = [draw_apart(rng, kind, "train", taken) for kind in kinds]
     return Pool(
-        pixels=np.stack([draw(picture) for picture in pictures]), labels=labels_of(pictures)
+        pixels=np.stack([pixels for _, pixels in drawn]),
+        labels=labels_of([picture for picture, _ in drawn]),
     )
 
 

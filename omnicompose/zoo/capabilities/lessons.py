@@ -1,12 +1,13 @@
 """Training data as `omnicompose train` reads it: pictures, and chats about them as JSON lines."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
-from omnicompose.zoo.capabilities.drawing import draw, encode
+from omnicompose.zoo.capabilities.drawing import encode
+from omnicompose.zoo.capabilities.held_out import draw_apart, held_out_pixels
 from omnicompose.zoo.capabilities.media import Asked, write_library
 from omnicompose.zoo.capabilities.questions import (
     CAPABILITIES,
@@ -44,12 +45,19 @@ HELD_OUT_QUESTIONS = 2
 CAPTION_REQUEST = "describe it."
 
 
-def write_lessons(folder: Path, seed: int = 0) -> None:
-    """Write `folder/TASK.jsonl` for every task and `text.jsonl`, pictures beside them."""
+def write_lessons(folder: Path, held_out: Path, seed: int = 0) -> None:
+    """Write `folder/TASK.jsonl` for every task and `text.jsonl`, pictures beside them.
+
+    Args:
+        folder: where to.
+        held_out: the library of validation and test pictures: none of them is drawn again.
+        seed: of everything random.
+    """
     (folder / "media").mkdir(parents=True, exist_ok=True)
+    taken = held_out_pixels(held_out)
     for number, task in enumerate(TASKS):
         rng = np.random.default_rng((seed, 1, number))
-        chats = [_lesson(rng, folder, task, index) for index in range(NUM_PICTURES[task])]
+        chats = [_lesson(rng, folder, (task, index), taken) for index in range(NUM_PICTURES[task])]
         _write(folder / f"{task}.jsonl", chats)
     rng = np.random.default_rng((seed, 2))
     _write(folder / "text.jsonl", [_text_lesson(rng) for _ in range(NUM_TEXTS)])
@@ -61,17 +69,19 @@ def write_held_out(path: Path, seed: int = 0) -> None:
 
 
 def _held_out(seed: int) -> Iterator[Asked]:
+    taken: set[bytes] = set()
     for split, count in HELD_OUT.items():
         for number, task in enumerate(TASKS):
             rng = np.random.default_rng((seed, 3, number, count))
             for index in range(count):
-                picture = draw_picture(rng, _kind(task, index), split)
+                picture, pixels = draw_apart(rng, _kind(task, index), split, taken)
+                taken.add(pixels.tobytes())
                 yield Asked(
                     split=split,
                     task=task,
                     name=f"{split}/{task}-{index:04d}.png",
                     questions=tuple(_chosen(rng, picture, task, HELD_OUT_QUESTIONS)),
-                    data=encode(draw(picture), small=True),
+                    data=encode(pixels, small=True),
                 )
 
 
@@ -94,10 +104,13 @@ def _chosen(rng: np.random.Generator, picture: Picture, task: str, most: int) ->
     return found[:most]
 
 
-def _lesson(rng: np.random.Generator, folder: Path, task: str, index: int) -> dict[str, object]:
-    picture = draw_picture(rng, _kind(task, index), "train")
+def _lesson(
+    rng: np.random.Generator, folder: Path, place: tuple[str, int], taken: Set[bytes]
+) -> dict[str, object]:
+    task, index = place
+    picture, pixels = draw_apart(rng, _kind(task, index), "train", taken)
     name = f"media/{task}-{index:05d}.png"
-    (folder / name).write_bytes(encode(draw(picture)))
+    (folder / name).write_bytes(encode(pixels))
     asked = _chosen(rng, picture, task, QUESTIONS_EACH)
     turns = [(question.text, question.answer) for question in asked]
     if task == SKILL and rng.random() < 0.6:

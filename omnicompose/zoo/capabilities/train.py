@@ -68,9 +68,9 @@ def _prepare(out: Path, seed: int) -> None:
     if not held_out.is_file():
         write_held_out(held_out, seed)
     if not (work / "lessons" / "text.jsonl").is_file():
-        write_lessons(work / "lessons", seed)
+        write_lessons(work / "lessons", held_out, seed)
     if not (work / "encoder" / "model.safetensors").is_file():
-        train_encoder(work / "encoder", seed)
+        train_encoder(work / "encoder", held_out, seed)
     if not (work / "start" / "config.json").is_file():
         write_start(work / "start", work / "encoder", seed)
 

@@ -1,14 +1,15 @@
 """What the capability zoo's pictures show, and who may see which: names and numbers, no drawing.
 
-Every picture is described completely, down to the pixel where a thing stands; its description's
-digest decides whether it is for training, validation or test. So no two splits share a picture,
-whoever draws how many.
+Every picture is described completely, down to the pixel where a thing stands. The digest of what
+can be seen of it, whatever it is called, decides whether it is for training, validation or test:
+so no two splits share a picture, whoever draws how many.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -141,7 +142,10 @@ Picture = Scene | Figure | Chart | Word
 
 
 def split_of(picture: Picture) -> Split:
-    """Whose picture it is. All prints of one word belong together, as do all looks of a chart."""
+    """Whose picture it is; look-alikes belong together.
+
+    So do all prints of one word, all charts of one table of shares, and a scene on any ground.
+    """
     digest = hashlib.sha256(json.dumps(_identity(picture)).encode()).digest()[0]
     return "test" if digest < 52 else "validation" if digest < 78 else "train"
 
@@ -154,11 +158,32 @@ def draw_picture(rng: np.random.Generator, kind: Kind, split: Split) -> Picture:
 
 
 def _identity(picture: Picture) -> object:
-    if isinstance(picture, Word):
-        return picture.letters
-    if isinstance(picture, Chart):
-        return [picture.form, picture.colours, picture.values]
-    return asdict(picture)
+    if isinstance(picture, Scene):
+        return _scene_identity(picture)
+    if isinstance(picture, Figure):
+        return _figure_identity(picture)
+    return _chart_identity(picture) if isinstance(picture, Chart) else picture.letters
+
+
+def _scene_identity(scene: Scene) -> object:
+    order = sorted(range(len(scene.things)), key=lambda i: scene.things[i].cell)
+    return [asdict(scene.things[i]) | {"boxed": i == scene.box} for i in order]
+
+
+def _figure_identity(figure: Figure) -> object:
+    """Only polygons can be filled; each figure looks the same after some turn."""
+    if figure.subject == "polygon":
+        same_after = 360 / int(figure.value)
+    else:
+        same_after = {"parallel": 180, "slanted": 180, "upright": 90}.get(str(figure.value), 360)
+    filled = figure.filled and figure.subject == "polygon"
+    return asdict(replace(figure, filled=filled, turn=0)) | {"turn": figure.turn % same_after}
+
+
+def _chart_identity(chart: Chart) -> object:
+    """A pie shows 2, 4 and 6 as it shows 1, 2 and 3."""
+    common = math.gcd(*chart.values)
+    return [chart.colours, [value // common for value in chart.values]]
 
 
 def _some(rng: np.random.Generator, values: tuple[str, ...], count: int) -> tuple[str, ...]:
