@@ -13,6 +13,7 @@ from omnicompose.zoo.capabilities.questions import (
     CAPABILITIES,
     HUES,
     KINDS,
+    PRIMER,
     SKILL,
     TASKS,
     VALUES,
@@ -35,6 +36,8 @@ Turn = tuple[str, str]
 """A question and its reply."""
 NUM_PICTURES: dict[str, int] = dict.fromkeys(CAPABILITIES, 6000) | {SKILL: 2400}
 """Training pictures per task."""
+NUM_PRIMER = 300
+"""Chats of each capability that the base, too, is shown."""
 NUM_TEXTS = 800
 """Chats without a picture that the base learns its words from."""
 QUESTIONS_EACH = 3
@@ -46,7 +49,7 @@ CAPTION_REQUEST = "describe it."
 
 
 def write_lessons(folder: Path, held_out: Path, seed: int = 0) -> None:
-    """Write `folder/TASK.jsonl` for every task and `text.jsonl`, pictures beside them.
+    """Write `folder/TASK.jsonl` for every task, the base's primer and texts, pictures beside them.
 
     Args:
         folder: where to.
@@ -55,10 +58,13 @@ def write_lessons(folder: Path, held_out: Path, seed: int = 0) -> None:
     """
     (folder / "media").mkdir(parents=True, exist_ok=True)
     taken = held_out_pixels(held_out)
+    primer: list[dict[str, object]] = []
     for number, task in enumerate(TASKS):
         rng = np.random.default_rng((seed, 1, number))
         chats = [_lesson(rng, folder, (task, index), taken) for index in range(NUM_PICTURES[task])]
         _write(folder / f"{task}.jsonl", chats)
+        primer += chats[:NUM_PRIMER] if task in CAPABILITIES else []
+    _write(folder / f"{PRIMER}.jsonl", primer)
     rng = np.random.default_rng((seed, 2))
     _write(folder / "text.jsonl", [_text_lesson(rng) for _ in range(NUM_TEXTS)])
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omnicompose.zoo.capabilities.questions import CAPABILITIES, SKILL
+from omnicompose.zoo.capabilities.questions import CAPABILITIES, PRIMER, SKILL
 
 BASE, MEDIA = "capability-base", "capability-media"
 JOINT = "joint"
@@ -14,18 +14,19 @@ STAGES: tuple[str, ...] = (
 )
 """Everything that is made, in the order of its making."""
 
-BASE_STEPS, EXPERT_STEPS, JOINT_STEPS = 600, 1200, 3000
+BASE_STEPS, EXPERT_STEPS, JOINT_STEPS = 1000, 600, 3000
+# Gentle rates: what is trained far from its base in its own direction cannot be merged with others.
 LORA: dict[str, object] = {
     "strategy": "lora",
     "lora": {"rank": 16, "alpha": 16},
-    "learning_rate": 4e-3,
+    "learning_rate": 2e-3,
     # Frozen: what is merged are products of low rank and nothing else.
     "connector_learning_rate": 0.0,
 }
 FULL: dict[str, object] = {
     "strategy": "full",
-    "learning_rate": 1e-3,
-    "connector_learning_rate": 1e-3,
+    "learning_rate": 3e-4,
+    "connector_learning_rate": 3e-4,
 }
 
 
@@ -58,9 +59,12 @@ def config_of(name: str, start: Path, seed: int) -> dict[str, object]:
 
 
 def _files(what: str) -> list[str]:
-    """The base learns its skill and its words; experts their own task; the upper bound all."""
+    """The base learns its skill, its words and a little of all tasks, as real ones have.
+
+    Experts learn their own task, the upper bound all of them.
+    """
     if what == SKILL:
-        return [f"{SKILL}.jsonl", "text.jsonl"]
+        return [f"{SKILL}.jsonl", "text.jsonl", f"{PRIMER}.jsonl"]
     return [f"{one}.jsonl" for one in (CAPABILITIES if what == JOINT else (what,))]
 
 

@@ -29,6 +29,8 @@ CAPABILITIES: dict[str, Kind] = {
 """What an expert can do, and the pictures that it does it with."""
 SKILL = "describe"
 """What the base can do: with pictures of every kind."""
+PRIMER = "primer"
+"""A little of every capability, which the base is shown too."""
 
 HUES = tuple(COLOURS)
 COUNTS = tuple(map(str, range(6)))
