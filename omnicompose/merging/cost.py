@@ -14,6 +14,7 @@ from omnicompose.merging.job import (
     survey_of,
     walk,
 )
+from omnicompose.tensors.pieces import PAGE_BYTES, PIECE_BYTES
 
 FLOAT_BYTES = 4
 SYSTEM_COPIES = 3
@@ -45,7 +46,7 @@ def working_bytes(job: Job, tile_elements: int) -> int:
     if isinstance(job, Derived):
         whole = max(operand.info.num_elements for operand in job.operands)
         held = whole if job.maker.whole else min(whole, tile * job.maker.elements_each)
-    rounded = tile * job.output.dtype.itemsize
+    rounded = min(PAGE_BYTES + job.output.num_bytes, PIECE_BYTES)
     if isinstance(job, Copy):
         return rounded + tile * job.tensor.info.dtype.itemsize
     return rounded + FLOAT_BYTES * held + sum(_node_bytes(n, held, tile) for n in walk(job))

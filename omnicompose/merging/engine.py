@@ -1,9 +1,10 @@
 """The engine: from jobs to finished safetensors files, in fixed memory, interruptible at any time.
 
 Call `run_merge`. It knows the place of every output byte before any arithmetic, walks the jobs in
-file order, and renames one finished folder into place at the very end. Each thread owns one tensor
-at a time and reads, computes, hashes and writes it tile by tile; while one waits for the disk the
-others compute. Nothing that is added up depends on the threads, so neither does any byte.
+file order, and renames one finished folder into place at the very end. Each thread owns a stretch
+of the output at a time and reads, computes and writes it tile by tile; one more hashes what they
+have written while it is still in memory. While one waits for the disk the others compute. Nothing
+that is added up depends on the threads, so neither does any byte.
 """
 
 import time
@@ -15,13 +16,13 @@ import torch
 
 from omnicompose.errors import MergeError
 from omnicompose.merging.allocator import keeping_freed_memory
+from omnicompose.merging.batches import Batch, Unfinished, in_batches
 from omnicompose.merging.checks import check_jobs
 from omnicompose.merging.cost import bytes_read, bytes_written, working_bytes
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.fingerprint import InputFiles, job_hashes
 from omnicompose.merging.fused import worthwhile
 from omnicompose.merging.job import Job
-from omnicompose.merging.joint import runs
 from omnicompose.merging.options import (
     MOST_THREADS,
     Assemble,
@@ -39,34 +40,11 @@ from omnicompose.merging.tracking import Tracker
 from omnicompose.merging.workspace import MemoryBudget, Workspace
 from omnicompose.tensors.digest import FollowingDigest
 from omnicompose.tensors.layout import Layout, make_layout
+from omnicompose.tensors.pieces import PIECE_BYTES, Pieces
 from omnicompose.tensors.writer import OutputFolder, check_free, write_error
 
-Batch = tuple[Job, ...]
-
-
-def in_batches(
-    jobs: Sequence[Job], batch_bytes: int, needed: Mapping[str, int], most_needed: int
-) -> list[Batch]:
-    """Consecutive jobs together, up to so many output bytes; a larger one comes alone.
-
-    Handing thousands of small tensors from thread to thread one by one costs more than their work.
-
-    Args:
-        jobs: in order.
-        batch_bytes: of output in a batch of several.
-        needed: memory of each job, by output tensor.
-        most_needed: memory of a batch of several: its jobs may be computed as one.
-    """
-    batches: list[list[Job]] = []
-    filled, memory = batch_bytes, 0
-    for job in jobs:
-        filled += job.output.num_bytes
-        memory += needed[job.output.name]
-        if not batches or filled > batch_bytes or memory > most_needed:
-            batches.append([])
-            filled, memory = job.output.num_bytes, needed[job.output.name]
-        batches[-1].append(job)
-    return [tuple(batch) for batch in batches]
+MOST_KEPT_BYTES = 1 << 26
+"""Of what is written, kept in memory until it is hashed."""
 
 
 def least_memory(jobs: Sequence[Job], options: EngineOptions) -> int:
@@ -178,11 +156,16 @@ class _Run:
         self._left = [job for job in jobs if job.output.name not in finished]
         self._fuses = worthwhile(self._left, options)
         self._budget = MemoryBudget(options.memory_bytes)
-        self._pool = Pool(thread_count(options, bytes_written(self._left)), self._budget)
+        self._num_threads = thread_count(options, bytes_written(self._left))
+        self._pool = Pool(self._num_threads, self._budget)
 
     def finish(self, report: Report | None, started: float) -> MergeResult:
         """Compute what is left, bring it to the disk, and add up what happened."""
-        digest = FollowingDigest(self._folder.digests, self._folder.note)
+        kept = self._kept_bytes()
+        self._budget.take(kept, self._pool.stop)
+        num_pieces = self._num_threads + kept // PIECE_BYTES
+        pieces = Pieces(num_pieces, pinned=self._device.type == "cuda")
+        digest = FollowingDigest(self._folder.digests, self._folder.note, pieces)
         try:
             with one_thread_per_tensor(), keeping_freed_memory():
                 self._write_all(self._survey(report), digest, report)
@@ -193,6 +176,15 @@ class _Run:
         finally:
             digest.stop()
         return self._result(sums, time.perf_counter() - started)
+
+    def _kept_bytes(self) -> int:
+        """Memory for pieces that wait to be hashed: what the largest job leaves, within reason.
+
+        The piece that a thread is at work on counts to its job.
+        """
+        memory = self._options.memory_bytes
+        left = memory - max(self._needed.values(), default=0)
+        return min(MOST_KEPT_BYTES, memory // 8, left, bytes_written(self._left))
 
     def _survey(self, report: Report | None) -> Mapping[int, Statistics]:
         return survey_model(
@@ -221,31 +213,36 @@ class _Run:
         places = self._folder.places()
         tracker = Tracker("write", bytes_written(self._jobs), report)
         tracker.add(bytes_written(self._jobs) - bytes_written(self._left), "")
+        most = self._options.memory_bytes // (2 * MOST_THREADS)
+        batches = in_batches(self._left, places, self._options.batch_bytes, self._needed, most)
+        unfinished = Unfinished(batches)
 
         def make_worker() -> Callable[[Batch], None]:
             workspace = Workspace(self._device)
             writer = TensorWriter(
-                self._evaluator(workspace), self._folder, workspace, self._pool.stop, self._options
+                self._evaluator(workspace),
+                self._folder,
+                digest,
+                workspace,
+                self._pool.stop,
+                self._options,
             )
 
             def work(batch: Batch) -> None:
                 done: list[str] = []
                 try:
-                    for run in runs(batch, places):
-                        writer.write_run(run, places, known)
-                        done += [job.output.name for job in run]
-                        tracker.add(bytes_written(run), done[-1])
+                    for num_bytes, names in writer.write_batch(batch, places, known):
+                        done += names
+                        tracker.add(num_bytes, names[-1])
                 finally:
-                    digest.complete(done)
+                    digest.complete(unfinished.finish(done))
 
             return work
 
-        most = self._options.memory_bytes // (2 * MOST_THREADS)
-        batches = in_batches(self._left, self._options.batch_bytes, self._needed, most)
         self._pool.run(batches, self._working_bytes, make_worker)
 
     def _working_bytes(self, batch: Batch) -> int:
-        return sum(self._needed[job.output.name] for job in batch)
+        return sum(self._needed[name] for name in batch.names)
 
     def _result(self, sums: Mapping[str, str], seconds: float) -> MergeResult:
         return MergeResult(

@@ -6,6 +6,7 @@ there is enough to do to be worth the compiler.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ STORED_DTYPES = {
 }
 """Dtypes that the loops read and write, and what they see them as."""
 TILE_ELEMENTS = 1 << 18
-"""The operands' tiles and the result's stay in the last cache from the read to the write."""
+"""Of each operand, where it is only looked at: they stay in the cache while that is done."""
 LEAST_BYTES = 1 << 29
 """With less to write, importing the compiler takes longer than its loops save."""
 
@@ -70,15 +71,15 @@ class StoredTiles:
         self._workspace = workspace
         self._tile_elements = min(tile_elements, TILE_ELEMENTS)
 
-    def read(self, merge: Merge, start: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-        """First element and `[operand, element]` of every tile in a stretch, in order."""
+    def read(
+        self, merge: Merge, tiles: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """First element and `[operand, element]` of every tile, given by first and number."""
         refs = operands(merge)
-        dtype = merge.output.dtype
-        step = min(count, self._tile_elements)
-        buffer = self._workspace.take(dtype, len(refs) * step, on_host=True)
+        largest = max((count for _, count in tiles), default=0)
+        buffer = self._workspace.take(merge.output.dtype, len(refs) * largest, on_host=True)
         places = [(ref.source, ref.name, ref.start) for ref in refs]
-        for position in range(start, start + count, max(step, 1)):
-            size = min(step, start + count - position)
+        for position, size in tiles:
             tile = buffer[: len(refs) * size].view(len(refs), size)
             for row, (source, name, first) in zip(tile.unbind(), places, strict=True):
                 source.read_into(name, first + position, row)
@@ -98,7 +99,8 @@ class StoredTiles:
             return
         for start, count in stretches:
             self._workspace.reset()
-            yield from self.read(merge, start, count)
+            bounds = (*range(start, start + count, self._tile_elements), start + count)
+            yield from self.read(merge, [(a, b - a) for a, b in pairwise(bounds)])
 
     def _gathered(
         self, merge: Merge, stretches: Sequence[tuple[int, int]], total: int
@@ -112,11 +114,6 @@ class StoredTiles:
                 ref.source.read_into(ref.name, ref.start + start, row[filled : filled + count])
                 filled += count
         return as_stored(tile)
-
-    def result(self, merge: Merge) -> torch.Tensor:
-        """A buffer for a tile of the output."""
-        size = min(merge.output.num_elements, self._tile_elements)
-        return self._workspace.take(merge.output.dtype, size, on_host=True)
 
 
 def as_stored(tensor: torch.Tensor) -> np.ndarray:

@@ -1,23 +1,27 @@
 """One finished output tensor: computed or copied tile by tile, rounded once, written."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import torch
 
 from omnicompose.errors import MergeError
+from omnicompose.merging.batches import Batch
+from omnicompose.merging.cost import bytes_written
 from omnicompose.merging.evaluation import Evaluator
 from omnicompose.merging.finite import all_finite, check_rounding, refuse_nonfinite
 from omnicompose.merging.fused import StoredTiles, as_stored
 from omnicompose.merging.job import Copy, Job, Merge, needs_whole
-from omnicompose.merging.joint import as_one
+from omnicompose.merging.joint import as_one, runs
 from omnicompose.merging.method import TileLoop
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.parallel import Stopped
 from omnicompose.merging.statistics import Statistics
 from omnicompose.merging.workspace import Workspace
-from omnicompose.tensors.source import tensor_bytes
+from omnicompose.tensors.digest import FollowingDigest
+from omnicompose.tensors.pieces import PIECE_BYTES, cuts
 from omnicompose.tensors.writer import OutputFolder, Place
 
 NARROW_DTYPES = frozenset(
@@ -25,7 +29,31 @@ NARROW_DTYPES = frozenset(
 )
 """Dtypes whose range a finite fp32 result may well exceed."""
 
-Sink = Callable[[int, torch.Tensor], None]
+
+FUSED_TILES = 4
+"""A compiled loop holds nothing in fp32: so many of its tiles take the memory of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Some elements of one output tensor: `start .. start + count`."""
+
+    job: Job
+    place: Place
+    start: int
+    count: int
+
+    def tiles(self, most: int) -> Sequence[tuple[int, int]]:
+        """First element and number of each tile, of so many elements at most."""
+        itemsize = self.job.output.dtype.itemsize
+        offset = self.place.offset + self.start * itemsize
+        found = cuts(offset, self.count, itemsize, min(most, PIECE_BYTES // itemsize))
+        return [(self.start + first, count) for first, count in found]
+
+
+def whole(job: Job, place: Place) -> Stretch:
+    """All elements of a tensor."""
+    return Stretch(job=job, place=place, start=0, count=job.output.num_elements)
 
 
 class TensorWriter:
@@ -35,72 +63,96 @@ class TensorWriter:
         self,
         evaluator: Evaluator,
         folder: OutputFolder,
+        digest: FollowingDigest,
         workspace: Workspace,
         stop: threading.Event,
         options: EngineOptions,
     ) -> None:
         """Compute with `evaluator`, whose buffers are those of `workspace`, until `stop` is set."""
         self._evaluator, self._folder, self._workspace = evaluator, folder, workspace
-        self._stop = stop
+        self._digest, self._stop = digest, stop
         self._tile_elements = options.tile_elements
         self._allow_nonfinite = options.allow_nonfinite
         self._stored = StoredTiles(workspace, options.tile_elements)
 
-    def write_run(
-        self, run: Sequence[Job], places: Mapping[str, Place], known: Mapping[int, Statistics]
-    ) -> None:
-        """Write the tensors of jobs that may be computed as one, and note what was measured.
+    def write_batch(
+        self, batch: Batch, places: Mapping[str, Place], known: Mapping[int, Statistics]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Write a batch, and note what was measured; bytes and tensors as they are done.
 
         Raises:
             MergeError: a result is not finite, or the disk refuses.
             SourceError: an input cannot be read.
         """
+        if batch.count is not None:
+            (job,) = batch.jobs
+            place = places[job.output.name]
+            self._write(Stretch(job=job, place=place, start=batch.start, count=batch.count), known)
+            yield batch.count * job.output.dtype.itemsize, batch.names
+            return
+        for run in runs(batch.jobs, places):
+            self._write_run(run, places, known)
+            yield bytes_written(run), [job.output.name for job in run]
+
+    def _write_run(
+        self, run: Sequence[Job], places: Mapping[str, Place], known: Mapping[int, Statistics]
+    ) -> None:
+        """Write the tensors of jobs that may be computed as one."""
         if len(run) > 1:
             # What is refused in a long tensor is looked for once more, to name the short one.
             with suppress(MergeError):
-                self.write(as_one(run), places[run[0].output.name], known)
+                self._write(whole(as_one(run), places[run[0].output.name]), known)
                 return
         for job in run:
             name = job.output.name
-            self._folder.measured(name, self.write(job, places[name], known))
+            self._folder.measured(name, self._write(whole(job, places[name]), known))
 
-    def write(self, job: Job, place: Place, known: Mapping[int, Statistics]) -> Mapping[str, float]:
-        """Write the tensor of a job; what was measured meanwhile.
-
-        Raises:
-            MergeError: the result is not finite, or the disk refuses.
-            SourceError: an input cannot be read.
-        """
-
-        def sink(position: int, rounded: torch.Tensor) -> None:
-            if self._stop.is_set():
-                raise Stopped
-            self._folder.write(place, position * rounded.itemsize, tensor_bytes(rounded))
-
+    def _write(self, stretch: Stretch, known: Mapping[int, Statistics]) -> Mapping[str, float]:
+        """Write a stretch of a tensor; what was measured meanwhile."""
+        job = stretch.job
+        if not stretch.count:
+            return {}
         if isinstance(job, Copy):
-            self._copy(job, sink)
+            self._copy(job, stretch)
             return {}
-        if not job.output.num_elements:
+        self._evaluator.begin(job, known)
+        loop = self._evaluator.loop(job)
+        if loop is not None and isinstance(job, Merge):
+            # Its buffers serve the next stretch, too.
+            self._fuse(job, stretch, loop)
             return {}
-        return self._compute(job, known, sink)
+        self._workspace.shrink(self._tile_elements)
+        self._evaluate(stretch)
+        measures = dict(self._evaluator.measures)
+        self._evaluator.end()
+        return measures
 
-    def _copy(self, job: Copy, sink: Sink) -> None:
+    @contextmanager
+    def _piece(self, stretch: Stretch, start: int, count: int) -> Iterator[torch.Tensor]:
+        """Elements `start .. start + count` of the output: to be filled, written thereafter."""
+        if self._stop.is_set():
+            raise Stopped
+        place, output = stretch.place, stretch.job.output
+        offset = place.offset + start * output.dtype.itemsize
+        with self._digest.piece(place.file, offset, output.dtype, count) as piece:
+            yield piece.values
+            if not self._allow_nonfinite and output.dtype in NARROW_DTYPES:
+                check_rounding(piece.values, output, start)
+            self._folder.write(piece)
+
+    def _copy(self, job: Copy, stretch: Stretch) -> None:
         """Equal dtypes: the very bytes, a tile at a time."""
         info = job.tensor.info
-        for start, count in _tiles(info.num_elements, self._tile_elements):
-            self._workspace.reset()
-            stored = self._workspace.take(info.dtype, count, on_host=True)
-            job.tensor.source.read_into(job.tensor.name, job.tensor.start + start, stored)
-            if not self._allow_nonfinite and info.dtype.is_floating_point:
-                self._check_copied(stored, job, start)
-            if info.dtype == job.output.dtype:
-                sink(start, stored)
-                continue
-            cast = self._workspace.take(job.output.dtype, count, on_host=True)
-            cast.copy_(stored)
-            if not self._allow_nonfinite:
-                check_rounding(cast, job.output, start)
-            sink(start, cast)
+        for start, count in stretch.tiles(self._tile_elements):
+            with self._piece(stretch, start, count) as piece:
+                self._workspace.reset()
+                cast = info.dtype != job.output.dtype
+                stored = self._workspace.take(info.dtype, count, on_host=True) if cast else piece
+                job.tensor.source.read_into(job.tensor.name, job.tensor.start + start, stored)
+                if not self._allow_nonfinite and info.dtype.is_floating_point:
+                    self._check_copied(stored, job, start)
+                if cast:
+                    piece.copy_(stored)
 
     def _check_copied(self, stored: torch.Tensor, job: Copy, start: int) -> None:
         values = stored if stored.itemsize > 1 else stored.float()
@@ -109,44 +161,24 @@ class TensorWriter:
             label = job.tensor.source.label if where is None else str(where.path)
             refuse_nonfinite(values, job.tensor.info, label, start)
 
-    def _compute(
-        self, job: Job, known: Mapping[int, Statistics], sink: Sink
-    ) -> Mapping[str, float]:
-        self._evaluator.begin(job, known)
-        loop = self._evaluator.loop(job)
-        size = job.output.num_elements
-        if loop is not None and isinstance(job, Merge):
-            self._fuse(job, loop, sink)
-            self._evaluator.end()
-            return {}
-        for start, count in _tiles(size, size if needs_whole(job) else self._tile_elements):
-            values = self._evaluator.values(job, start, count)
-            rounded = self._workspace.take(
-                job.output.dtype, min(count, self._tile_elements), on_host=True
-            )
-            for position, piece_count in _tiles(count, self._tile_elements):
-                piece = rounded[:piece_count]
-                piece.copy_(values[position : position + piece_count])
-                if not self._allow_nonfinite and job.output.dtype in NARROW_DTYPES:
-                    check_rounding(piece, job.output, start + position)
-                sink(start + position, piece)
-        measures = dict(self._evaluator.measures)
-        self._evaluator.end()
-        return measures
+    def _evaluate(self, stretch: Stretch) -> None:
+        """Tile by tile, or from the whole where there is no other way."""
+        job, size = stretch.job, stretch.job.output.num_elements
+        every = self._evaluator.values(job, 0, size) if needs_whole(job) else None
+        for start, count in stretch.tiles(self._tile_elements):
+            if every is None:
+                values = self._evaluator.values(job, start, count)
+            else:
+                values = every[start : start + count]
+            with self._piece(stretch, start, count) as piece:
+                piece.copy_(values)
 
-    def _fuse(self, job: Merge, loop: TileLoop, sink: Sink) -> None:
+    def _fuse(self, job: Merge, stretch: Stretch, loop: TileLoop) -> None:
         """Stored operands in, stored results out."""
         self._workspace.reset()
-        rounded = self._stored.result(job)
-        out = as_stored(rounded)
-        for start, stored in self._stored.read(job, 0, job.output.num_elements):
+        tiles = stretch.tiles(FUSED_TILES * self._tile_elements)
+        for start, stored in self._stored.read(job, tiles):
             count = stored.shape[1]
-            if not loop(stored, out[:count]):
-                self._evaluator.refuse(job, start, count)
-            if job.output.dtype in NARROW_DTYPES:
-                check_rounding(rounded[:count], job.output, start)
-            sink(start, rounded[:count])
-
-
-def _tiles(size: int, tile: int) -> list[tuple[int, int]]:
-    return [(start, min(tile, size - start)) for start in range(0, size, max(tile, 1))]
+            with self._piece(stretch, start, count) as piece:
+                if not loop(stored, as_stored(piece)):
+                    self._evaluator.refuse(job, start, count)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from omnicompose.errors import MergeError
 from omnicompose.tensors.digest import FileDigest, as_marked
-from omnicompose.tensors.flush import Flusher
 from omnicompose.tensors.journal import (
     JOURNAL_NAME,
     Entries,
@@ -25,7 +24,9 @@ from omnicompose.tensors.journal import (
     check_same_plan,
     read_journal,
 )
-from omnicompose.tensors.layout import INDEX_FILE, FileLayout, Layout
+from omnicompose.tensors.layout import INDEX_FILE, Layout
+from omnicompose.tensors.output_file import OutputFile
+from omnicompose.tensors.pieces import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +34,11 @@ class Place:
     """Where one output tensor goes.
 
     Attributes:
-        descriptor: of the open file.
         file: number of the file in the layout.
         offset: of the tensor's first byte.
         num_bytes: of the tensor.
     """
 
-    descriptor: int
     file: int
     offset: int
     num_bytes: int
@@ -72,9 +71,8 @@ class OutputFolder:
         """
         self._out_dir, self._layout, self._sizes = out_dir, layout, sizes
         self.partial = partial_folder(out_dir)
-        self._descriptors: list[int] = []
+        self._files: list[OutputFile] = []
         self._journal: Journal | None = None
-        self._flusher: Flusher | None = None
         self.digests: tuple[FileDigest, ...] = ()
         self.measures: dict[str, Mapping[str, float]] = {}
         self._lock = _lock(self.partial)
@@ -93,13 +91,13 @@ class OutputFolder:
         check_same_plan(self.partial, found.jobs, jobs)
         try:
             _clear(self.partial, keep=self._file_names() if found.marks else ())
-            self._descriptors = [_lay_out(self.partial / f.name, f) for f in self._layout.files]
+            for layout in self._layout.files:
+                self._files.append(OutputFile(self.partial / layout.name, layout))
             self.digests = tuple(self._digest(number, found.marks) for number in self._numbers())
             marks = tuple(digest.mark() for digest in self.digests if digest.num_tensors)
             self.measures.update(found.measures)
             kept = Entries(jobs=jobs, marks=marks, measures=found.measures)
             self._journal = Journal(self.partial / JOURNAL_NAME, kept)
-            self._flusher = Flusher(self._descriptors)
         except OSError as error:
             raise write_error(self.partial, error) from error
 
@@ -110,7 +108,7 @@ class OutputFolder:
         return range(len(self._layout.files))
 
     def _digest(self, number: int, marks: Iterable[Mark]) -> FileDigest:
-        digest = FileDigest(self._layout.files[number], self._descriptors[number])
+        digest = FileDigest(self._layout.files[number], self._files[number].descriptor)
         name = digest.file.name
         return as_marked(digest, {m.num_tensors: m.sha256 for m in marks if m.file == name})
 
@@ -126,7 +124,6 @@ class OutputFolder:
         """Where every tensor goes."""
         return {
             name: Place(
-                descriptor=self._descriptors[number],
                 file=number,
                 offset=offset,
                 num_bytes=self._sizes[name],
@@ -135,21 +132,16 @@ class OutputFolder:
             for name, offset in file.offsets.items()
         }
 
-    def write(self, place: Place, position: int, data: memoryview) -> None:
-        """Write a piece of a tensor, `position` bytes from its start.
+    def write(self, piece: Piece) -> None:
+        """Write a piece of a tensor.
 
         Raises:
             MergeError: the disk is full or fails.
         """
         try:
-            done = 0
-            while done < len(data):
-                offset = place.offset + position + done
-                done += os.pwrite(place.descriptor, data[done:], offset)
+            self._files[piece.file].write(piece.data, piece.offset)
         except OSError as error:
             raise write_error(self.partial, error) from error
-        assert self._flusher is not None
-        self._flusher.change(place.descriptor)
 
     def measured(self, tensor: str, measures: Mapping[str, float]) -> None:
         """Keep what was measured while a tensor was computed.
@@ -181,9 +173,9 @@ class OutputFolder:
         Raises:
             MergeError: the disk is full or fails.
         """
-        assert self._flusher is not None
         try:
-            self._flusher.finish()
+            for file in self._files:
+                file.sync()
             if self._layout.index is not None:
                 (self.partial / INDEX_FILE).write_text(self._layout.index, encoding="utf-8")
         except OSError as error:
@@ -206,12 +198,11 @@ class OutputFolder:
 
     def close(self) -> None:
         """Close all files and give up the lock."""
-        if self._flusher is not None:
-            self._flusher.stop()
         if self._journal is not None:
             self._journal.close()
-        for descriptor in (*self._descriptors, self._lock):
-            os.close(descriptor)
+        for file in self._files:
+            file.close()
+        os.close(self._lock)
 
 
 def write_error(folder: Path, error: OSError) -> MergeError:
@@ -270,19 +261,6 @@ def _clear(folder: Path, keep: Collection[str]) -> None:
             shutil.rmtree(path)
         elif path.name not in keep:
             path.unlink()
-
-
-def _lay_out(path: Path, file: FileLayout) -> int:
-    """Open a file with all its space and its header; what it holds already is kept."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        os.ftruncate(descriptor, file.num_bytes)
-        os.posix_fallocate(descriptor, 0, file.num_bytes)
-        os.pwrite(descriptor, file.header, 0)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _rename(partial: Path, out_dir: Path, *, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from omnicompose.errors import MergeError
-from omnicompose.merging import engine, joint
+from omnicompose.merging import joint
 from omnicompose.merging.engine import run_merge
 from omnicompose.merging.job import Copy, Merge, TensorRef
 from omnicompose.merging.options import EngineOptions
@@ -87,13 +87,6 @@ def test_the_tensor_at_fault_is_named_and_not_the_run(tmp_path):
         run_merge(jobs, tmp_path / "out")
     run_merge(jobs, tmp_path / "out", EngineOptions(allow_nonfinite=True, overwrite=True))
     assert load_file(tmp_path / "out" / "model.safetensors")["t4"].isnan().sum() == 1
-
-
-def test_a_batch_needs_no_more_memory_than_it_may():
-    jobs = jobs_of([MemorySource(f"m{i}", {"t": torch.zeros(8)}) for i in range(3)]) * 6
-    batches = engine.in_batches(jobs, 1 << 20, {"t": 100}, most_needed=250)
-    assert [len(batch) for batch in batches] == [2, 2, 2]
-    assert [len(batch) for batch in engine.in_batches(jobs, 1 << 20, {"t": 300}, 250)] == [1] * 6
 
 
 def test_end_to_end_reads_any_stretch():

@@ -11,7 +11,8 @@ from omnicompose.errors import MergeError
 from omnicompose.tensors.digest import FollowingDigest
 from omnicompose.tensors.journal import JOURNAL_NAME, read_journal
 from omnicompose.tensors.layout import make_layout
-from omnicompose.tensors.source import TensorInfo, tensor_bytes
+from omnicompose.tensors.pieces import Piece, Pieces
+from omnicompose.tensors.source import TensorInfo
 from omnicompose.tensors.writer import OutputFolder, check_free, partial_folder
 
 TENSORS = {f"t{i}": torch.arange(5.0) + i for i in range(4)}
@@ -24,15 +25,24 @@ def open_folder(out: Path) -> OutputFolder:
     return OutputFolder(out, LAYOUT, {info.name: info.num_bytes for info in INFOS})
 
 
+def write(folder: OutputFolder, name: str, first: int, values: torch.Tensor) -> None:
+    place = folder.places()[name]
+    offset = place.offset + first * values.itemsize
+    folder.write(Piece(file=place.file, offset=offset, values=values, buffer=0))
+
+
 def fill(folder: OutputFolder, names: list[str]) -> None:
     for name in names:
-        place, data = folder.places()[name], tensor_bytes(TENSORS[name])
         # In two pieces, the last one first: the order of writes must not matter.
-        folder.write(place, 8, data[8:])
-        folder.write(place, 0, data[:8])
-    digest = FollowingDigest(folder.digests, folder.note)
+        write(folder, name, 2, TENSORS[name][2:])
+        write(folder, name, 0, TENSORS[name][:2])
+    digest = follow(folder)
     digest.complete(names)
     digest.stop()
+
+
+def follow(folder: OutputFolder) -> FollowingDigest:
+    return FollowingDigest(folder.digests, folder.note, Pieces(2))
 
 
 def make(out: Path) -> None:
@@ -68,8 +78,7 @@ def test_what_is_intact_is_kept_and_what_is_not_is_done_again(tmp_path):
     fill(folder, ["t1", "t2", "t3"])
     folder.measured("t0", {"error": 0.5})
     folder.measured("t1", {})
-    place = folder.places()["t1"]
-    folder.write(place, 0, tensor_bytes(torch.full((1,), 9.0)))
+    write(folder, "t1", 0, torch.full((1,), 9.0))
     folder.close()
     assert not (tmp_path / "out").exists()
     journal = partial_folder(tmp_path / "out") / JOURNAL_NAME
@@ -168,9 +177,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_digests_follow_the_writers(tmp_path):
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=False)
-    digest = FollowingDigest(folder.digests, folder.note)
+    digest = follow(folder)
     for name, tensor in TENSORS.items():
-        folder.write(folder.places()[name], 0, tensor_bytes(tensor))
+        write(folder, name, 0, tensor)
     for names in (["t3"], ["t1", "t0"], ["t2"]):
         digest.complete(names)
     for name, sha256 in digest.result().items():
@@ -182,7 +191,7 @@ def test_a_file_that_shrinks_under_the_digest_is_an_error(tmp_path):
     folder = open_folder(tmp_path / "out")
     folder.begin(JOBS, resume=False)
     os.truncate(folder.partial / LAYOUT.files[0].name, 100)
-    digest = FollowingDigest(folder.digests, folder.note)
+    digest = follow(folder)
     digest.complete(TENSORS)
     with pytest.raises(OSError, match="has become shorter"):
         digest.result()
