@@ -69,6 +69,17 @@ def test_every_block_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             del sys.modules[name]
 
 
+def test_pages_can_be_followed_one_after_the_other_in_one_folder() -> None:
+    """No page finds a recipe or a composite of another page under its own names."""
+    owners: dict[str, str] = {}
+    for page in [*PAGES, "../README.md"]:
+        text = (DOCS / page).read_text(encoding="utf-8")
+        commands = re.findall(r"^omnicompose compose .*--out (\S+)", text, re.MULTILINE)
+        written = {*TITLE.findall(text), *commands}
+        for name in written:
+            assert owners.setdefault(name, page) == page, f"{name}: {owners[name]} and {page}"
+
+
 def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="pip install 'omnicompose[docs]'")
     done = subprocess.run(
