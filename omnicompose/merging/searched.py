@@ -87,7 +87,12 @@ EXPERT_MERGING = (
 
 
 def _declare(
-    name: str, summary: str, paper: str, data: str, parameters: tuple[Parameter, ...]
+    name: str,
+    summary: str,
+    paper: str,
+    data: str,
+    parameters: tuple[Parameter, ...],
+    arity: tuple[int, int | None] = (1, None),
 ) -> MethodSpec:
     return MethodSpec(
         name=name,
@@ -97,6 +102,7 @@ def _declare(
         needs_base=True,
         parameters=parameters,
         data=data,
+        arity=arity,
         weighted=False,
         stochastic=True,
     )
@@ -172,6 +178,7 @@ _ALL = (
                 maximum=1.0,
             ),
         ),
+        arity=(2, 2),
     ),
     _declare(
         "es_merging",

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import torch
 
-from omnicompose.errors import PlanError
 from omnicompose.searching.bench import Bench, Table, open_bench
 from omnicompose.searching.ground import Found, Ground
 from omnicompose.searching.trail import Trail
@@ -26,16 +25,7 @@ STEPS = 7
 
 
 def search(ground: Ground) -> Found:
-    """Generate at every ratio and compare.
-
-    Raises:
-        PlanError: there are not two models.
-    """
-    if len(ground.recipe.models) != 2:
-        raise PlanError(
-            f"method 'adamms' mixes two models, found {len(ground.recipe.models)}. Take another "
-            "method: `omnicompose methods` lists them."
-        )
+    """Generate at every ratio and compare."""
     bench, opened = open_bench(ground.recipe, ground.subject, only_matrices=False)
     ratios = grid(ground.number("least"))
     with opened:

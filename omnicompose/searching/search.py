@@ -9,6 +9,7 @@ from omnicompose.errors import RecipeError
 from omnicompose.merging.registry import check_parameters
 from omnicompose.merging.searched import SEARCHED
 from omnicompose.merging.statistics_file import StatisticsFacts, write_statistics
+from omnicompose.plan.merge_fit import check_method
 from omnicompose.recipe import MergeRecipe
 from omnicompose.recipe_values import Source
 from omnicompose.recipe_writing import write_recipe
@@ -51,12 +52,14 @@ def searched(recipe: MergeRecipe, folder: Path, say: Say) -> MergeRecipe:
 
     Raises:
         RecipeError: a parameter is wrong, or the recipe asks for more than coefficients.
+        PlanError: the method takes another number of models, or a base that is not named.
         CalibrationError: data or labels are lacking.
         TuningError: the search fails.
     """
     if recipe.method not in SEARCHED:
         return recipe
     parameters = check_parameters(recipe.method, recipe.parameters, recipe.profile)
+    check_method(SEARCHED[recipe.method], len(recipe.models), has_base=recipe.base is not None)
     if recipe.method in TABLES:
         _check_plain(recipe)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import torch
 import yaml
 from searching_recipes import ground_of, write
 
-from omnicompose.errors import RecipeError, TuningError
+from omnicompose.errors import PlanError, RecipeError, TuningError
 from omnicompose.merger import merge
 from omnicompose.merging.registry import check_parameters
 from omnicompose.recipe import read_merge_recipe
@@ -66,6 +66,17 @@ def test_settings_that_end_in_nothing_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=f"{parameter}.*of at least|{parameter}.*of at most"):
         check_parameters(method, {parameter: value})
+
+
+def test_a_method_of_two_models_is_refused_before_any_data_is_read(
+    models: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    recipe = yaml.safe_load(write(models, "adamms").read_text())
+    path.write_text(yaml.safe_dump(recipe | {"models": recipe["models"][:1]}))
+    with pytest.raises(PlanError, match="method 'adamms' merges 2 models, found 1"):
+        searched(read_merge_recipe(path), tmp_path / "search", quiet)
+    assert not (tmp_path / "search").exists()
 
 
 def test_a_method_without_weights_has_none_to_search(models: Path, tmp_path: Path) -> None:
