@@ -39,7 +39,7 @@ def compose(
     """
     options = options or ComposeOptions()
     recipe = options.permit(read_compose_recipe(recipe_path))
-    refuse_existing(out, overwrite=options.overwrite)
+    refuse_existing(out, overwrite=options.overwrite, resume=options.resume)
     plan = make_plan(recipe)
     config = composite_config(plan)
     check_loads(config, plan)

@@ -111,12 +111,22 @@ def _records(data: Iterable[dict[str, object]]) -> tuple[FileRecord, ...]:
     )
 
 
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
+def refuse_existing(out: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Refuse an output that exists, before any work and without a heavy import.
+
+    Args:
+        out: the folder to make; while it is made it has another name.
+        overwrite: it may exist.
+        resume: an interrupted run was meant to go on there.
 
     Raises:
         ExportError: it exists and is not to be overwritten.
     """
+    if resume and not overwrite and (out / MANIFEST_FILE).is_file():
+        raise ExportError(
+            f"{out}: is finished, there is nothing to resume. Leave it as it is, name another "
+            "folder, or replace it with --overwrite."
+        )
     if out.exists() and not overwrite:
         raise ExportError(
             f"{out}: exists already. Name another folder, or replace it with --overwrite."

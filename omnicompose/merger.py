@@ -39,7 +39,7 @@ def merge(
         MergeError: a tensor cannot be merged or written.
     """
     options = options or ComposeOptions()
-    refuse_existing(out, overwrite=options.overwrite)
+    refuse_existing(out, overwrite=options.overwrite, resume=options.resume)
     recipe = options.permit(read_merge_recipe(recipe_path))
     if recipe.method in SEARCHED or any(model.data is not None for model in recipe.models):
         recipe = _with_data(recipe, out, say)

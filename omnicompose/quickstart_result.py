@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from omnicompose.ask import Answer
 
@@ -90,8 +89,12 @@ class QuickstartResult:
         yield RETENTION, header, list(map(_kept, self.kept))
 
     def render(self) -> RenderableType:
-        """Tables, the question and where everything lies, for a terminal."""
-        return Group(*map(_table, self.tables()), Text(self._question()), Text(self._places()))
+        """The tables for a terminal."""
+        return Group(*map(_table, self.tables()))
+
+    def closing(self) -> str:
+        """The question and where everything lies; its paths are long, print its lines whole."""
+        return f"{self._question()}\n{self._places()}"
 
     def markdown(self) -> str:
         """The tables for a page."""

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from omnicompose.commands.options import (
     DEFAULT_MEMORY,
     AllowNonfinite,
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
 
 
 def quickstart(out: Out = Path("quickstart"), overwrite: Overwrite = False) -> None:
-    """Compose the zoo's experts, evaluate them together and alone, and show the table."""
+    """Compose the zoo's experts and evaluate them, in a table. Together, and each one alone."""
     from omnicompose.quickstart import run_quickstart
 
-    show(run_quickstart(out, say=say, overwrite=overwrite).render())
+    result = run_quickstart(out, say=say, overwrite=overwrite)
+    show(result.render())
+    typer.echo(result.closing())
 
 
 def plan(
@@ -96,7 +100,7 @@ def compose(
 
     # Before the heavy imports, so that mistakes show at once.
     asked = read_compose_recipe(recipe)
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, resume=resume)
     look_first(asked)
     from omnicompose.composer import ComposeOptions
     from omnicompose.composer import compose as build
@@ -124,13 +128,13 @@ def merge(
     trust_remote_code: TrustRemoteCode = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> None:
-    """Merge the models that RECIPE names: one architecture, or any safetensors."""
+    """Merge the models that RECIPE names. One architecture, or any safetensors."""
     from omnicompose.export import refuse_existing
     from omnicompose.recipe import read_merge_recipe
 
     # Before the heavy imports, so that mistakes show at once.
     read_merge_recipe(recipe)
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, resume=resume)
     from omnicompose.composer import ComposeOptions
     from omnicompose.merger import merge as build
 
@@ -159,7 +163,10 @@ def verify(
     hashes_only: HashesOnly = False,
     every_tensor: EveryTensor = False,
 ) -> None:
-    """Check every hash in the manifest and compute sampled rows from the inputs again."""
+    """Check a folder against its manifest and its inputs.
+
+    Every hash in the manifest is checked, and sampled rows are computed from the inputs again.
+    """
     from omnicompose.errors import ExportError
     from omnicompose.export import verify as problems_of
 

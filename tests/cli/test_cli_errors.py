@@ -1,11 +1,13 @@
 """How commands fail: the message alone, its exit code, a traceback only with --debug."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from omnicompose import recipe
+from omnicompose.__main__ import main as program
 from omnicompose.cli import app
 from omnicompose.commands import failing
 
@@ -127,6 +129,31 @@ def test_an_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(recipe, "recipe_schema", interrupted)
     done = invoke("schema")
     assert (done.exit_code, done.stderr) == (130, "omnicompose: interrupted.\n")
+
+
+@pytest.mark.parametrize("command", ["compose", "merge"])
+def test_a_finished_folder_is_not_resumed(tmp_path: Path, command: str) -> None:
+    recipe = GOOD if command == "compose" else "models: [{source: zoo:base}]\nmethod: linear\n"
+    (tmp_path / "manifest.json").write_text("{}")
+    done = invoke(command, write(tmp_path, recipe), "--out", tmp_path, "--resume")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"omnicompose: {tmp_path}: is finished, there is nothing to res")
+
+
+def test_an_interruption_of_the_first_imports_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "omnicompose.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "omnicompose.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as left:
+        program()
+    assert left.value.code == failing.INTERRUPTED
+    assert capsys.readouterr().err == "omnicompose: interrupted.\n"
 
 
 def test_evaluate_wants_a_folder_and_an_output() -> None:

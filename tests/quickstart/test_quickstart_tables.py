@@ -1,12 +1,14 @@
 """The quickstart's tables, from answers that were made up so that the numbers are known."""
 
-import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from typer.testing import CliRunner
 
+from omnicompose import quickstart
 from omnicompose.ask import Answer, Input
+from omnicompose.cli import app
 from omnicompose.evaluation.line import Line
 from omnicompose.evaluation.scoring import samples_path, summarise
 from omnicompose.quickstart import MODALITIES, QUESTIONS, experiments
@@ -98,13 +100,31 @@ def test_what_is_kept(result: QuickstartResult) -> None:
 
 
 def test_it_says_what_was_asked_and_where_everything_lies(result: QuickstartResult) -> None:
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(result.render())
-    text = console.export_text()
-    assert "image: a.png (16 tokens, text stream)" in text
-    assert "-> A   (right: A. red)" in text
-    assert "out/models/naive-standard" in text
-    assert "out/results/naive-standard-mcub/report.html" in text
+    assert result.closing().splitlines() == [
+        "",
+        "Asked with",
+        "  image: a.png (16 tokens, text stream)",
+        "What?",
+        "-> A   (right: A. red)",
+        "",
+        (
+            "The composite lies in out/models/naive-standard, its report in "
+            "out/results/naive-standard-mcub/report.html."
+        ),
+    ]
+
+
+def test_the_command_breaks_no_path(
+    result: QuickstartResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/a/long/path" * 20 + ".wav"
+    shown = (Input(modality="audio", path=path, num_tokens=16, stream="text"),)
+    answer = replace(result.asked.answer, inputs=shown)
+    result = replace(result, asked=replace(result.asked, answer=answer))
+    monkeypatch.setattr(quickstart, "run_quickstart", lambda *_, **__: result)
+    printed = CliRunner().invoke(app, ["quickstart"]).stdout
+    assert f"\n  audio: {path} (16 tokens, text stream)\n" in printed
+    assert printed.index("NaiveMC") < printed.index("Asked with")
 
 
 def test_markdown_holds_both_tables(result: QuickstartResult) -> None:
