@@ -1,6 +1,7 @@
-"""A plan as a person reads it: totals, what happens to each kind of tensor, what is dropped."""
+"""A plan as a person reads it: what becomes of each tensor, then what all of it comes to."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -8,19 +9,19 @@ from rich.text import Text
 
 from omnicompose.plan.make_plan import CompositePlan
 from omnicompose.plan.merge_plan import MergePlan
+from omnicompose.plan.render_rows import Row, join_blocks
 
 
 def render_plan(plan: CompositePlan | MergePlan) -> RenderableType:
-    """Tables of outputs by reason and of dropped inputs by reason, then every tensor."""
+    """Tensors and inputs that are not used, blocks that are alike in one row; totals come last."""
     decided = plan.plan
-    title = Text(
+    total = Text(
         f"{len(decided.entries)} tensors, {decided.bytes_to_write() / 1e6:,.1f} MB to write; "
         f"{len(decided.inventory)} inputs, {len(decided.dropped)} not used.",
         style="bold",
     )
-    if isinstance(plan, CompositePlan):
-        return Group(title, _costs(plan), _outputs(plan), _tensors(plan), _dropped(plan))
-    return Group(title, _outputs(plan), _tensors(plan), _dropped(plan))
+    costs = [_costs(plan)] if isinstance(plan, CompositePlan) else []
+    return Group(_tensors(plan), _dropped(plan), _outputs(plan), total, *costs)
 
 
 def _costs(plan: CompositePlan) -> Text:
@@ -36,39 +37,39 @@ def _costs(plan: CompositePlan) -> Text:
 
 
 def _outputs(plan: CompositePlan | MergePlan) -> Table:
-    table = _table("what", "tensors", "MB")
     tensors: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for entry in plan.plan.entries:
         tensors[entry.reason] += 1
         sizes[entry.reason] += entry.output.num_bytes
-    for reason, count in tensors.items():
-        table.add_row(reason, str(count), f"{sizes[reason] / 1e6:,.2f}")
-    return table
+    rows = [
+        (reason, str(count), f"{sizes[reason] / 1e6:,.2f}") for reason, count in tensors.items()
+    ]
+    return _table(("what", "tensors", "MB"), rows)
 
 
 def _tensors(plan: CompositePlan | MergePlan) -> Table:
-    table = _table("output", "shape", "dtype", "from")
-    for entry in plan.plan.entries:
-        output = entry.output
-        table.add_row(
-            output.name,
-            "x".join(map(str, output.shape)) or "scalar",
-            str(output.dtype).removeprefix("torch."),
+    rows = [
+        (
+            entry.output.name,
+            "x".join(map(str, entry.output.shape)) or "scalar",
+            str(entry.output.dtype).removeprefix("torch."),
             "\n".join(map(str, entry.inputs)),
         )
-    return table
+        for entry in plan.plan.entries
+    ]
+    return _table(("output", "shape", "dtype", "from"), join_blocks(rows))
 
 
 def _dropped(plan: CompositePlan | MergePlan) -> Table:
-    table = _table("not used", "why")
-    for origin, reason in sorted(plan.plan.dropped.items()):
-        table.add_row(str(origin), reason)
-    return table
+    rows = [(str(origin), reason) for origin, reason in sorted(plan.plan.dropped.items())]
+    return _table(("not used", "why"), join_blocks(rows))
 
 
-def _table(*columns: str) -> Table:
+def _table(columns: Row, rows: Sequence[Row]) -> Table:
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
