@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +69,20 @@ def parse_source(text: str, folder: Path) -> Source:
         return _parse_zoo(text)
     if text.startswith((".", "/", "~")) or text.partition(":")[0].count("/") > 1:
         raise ValueError(f"found {text!r}, but {path} does not exist. Correct the path.")
+    _refuse_misspelt_path(text, path)
     return _parse_hub(text)
+
+
+def _refuse_misspelt_path(text: str, path: Path) -> None:
+    """A name of two parts whose first is a folder here means that folder, not the hub."""
+    if "/" not in text or ":" in text or "@" in text or not path.parent.is_dir():
+        return
+    near = get_close_matches(path.name, [one.name for one in path.parent.iterdir()], n=1)
+    hint = f"; did you mean {path.parent.name}/{near[0]}?" if near else "."
+    raise ValueError(
+        f"found {text!r}, but {path.parent} is a folder and holds no {path.name!r}{hint} "
+        f"A repository of this name on the hub would be '{text}@main'."
+    )
 
 
 def _as_path(text: str, folder: Path) -> Path:

@@ -78,9 +78,10 @@ def _snapshot(source: Source, patterns: Sequence[str], *, offline: bool) -> Path
         if offline:
             return None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason.removeprefix("Got: ").rstrip(".")
         raise SourceError(
-            f"{source}: no such folder here, and the hub does not give it: {reason} "
-            "Check the spelling, the revision, the network, or HF_TOKEN for a private model."
+            f"{source}: no such folder here, and the hub does not give it ({reason}). Check "
+            "the spelling, the revision, the network, or HF_TOKEN for a private model."
         ) from error
     folder = Path(snapshot) / (source.subfolder or "")
     return folder if folder.is_dir() else None

@@ -20,7 +20,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         folder = options.get("local_files_only") and answers.get("cache")
         if folder := folder or (not options["local_files_only"] and answers.get("hub")):
             return str(folder)
-        raise OSError("nothing there")
+        raise OSError("Got: nothing there.\nAnd more.")
 
     answers: dict[str, Path] = {}
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -75,7 +75,9 @@ def test_only_what_is_needed_is_fetched(
 
 
 def test_what_the_hub_does_not_give(calls: list, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"owner/name: no such folder here.*HF_TOKEN"):
+    with pytest.raises(
+        SourceError, match=r"does not give it \(nothing there\)\. Check the sp.*HF_TOKEN"
+    ):
         hub_folder(source("owner/name"), allow_pickle=False)
     calls[0]["hub"] = whole(tmp_path / "hub")
     with pytest.raises(SourceError, match="the repository has no such folder"):

@@ -67,3 +67,17 @@ def test_weight_tables_are_read_from_files(tmp_path: Path) -> None:
 def test_weight_mistakes(tmp_path: Path, value: object) -> None:
     with pytest.raises(ValueError, match="expected a finite number, a list of numbers over depth"):
         parse_weight(value, tmp_path)
+
+
+def test_a_misspelt_name_in_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / "llava").mkdir(parents=True)
+    with pytest.raises(
+        ValueError, match=r"is a folder and holds no 'lava'; did you mean tiny/llava\?"
+    ):
+        parse_source("tiny/lava", tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds no 'other'\. A repository of this name on the hub"
+    ):
+        parse_source("tiny/other", tmp_path)
+    assert parse_source("tiny/lava@main", tmp_path).kind == "hub"
+    assert parse_source("llava", tmp_path).kind == "hub"
