@@ -56,9 +56,15 @@ def _rows(path: Path) -> Iterator[EvaluationRow]:
                 yield _row(task, row)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ExportError(
-            f"{path}: found no results ({error!r}), expected those of `omnicompose evaluate`. "
-            "Name the folder given there as --out."
+            f"{path}: found no results ({_reason(error)}), expected those of `omnicompose "
+            "evaluate`. Name the folder given there as --out."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or "it cannot be read").lower()
+    return f"{type(error).__name__}: {error}"
 
 
 def _row(task: str, row: Mapping[str, object]) -> EvaluationRow:
