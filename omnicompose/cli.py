@@ -74,7 +74,7 @@ zoo_app.command("path")(zoo_path)
 zoo_app.command("media")(zoo_media)
 app.add_typer(zoo_app, name="zoo")
 
-mcub_app = typer.Typer(help="Make questions about what media of different modalities share.")
+mcub_app = typer.Typer(help="Make questions about what several media share.")
 mcub_app.callback()(lambda: None)
 mcub_app.command("build")(mcub_build)
 app.add_typer(mcub_app, name="mcub")

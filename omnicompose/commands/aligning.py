@@ -38,7 +38,10 @@ def align(
 
 
 def prior(reasoning: Reasoning, vision: Vision, out: File, overwrite: Overwrite = False) -> None:
-    """Write the direction from VISION to REASONING as a tensor file (DRIFT's reasoning prior)."""
+    """Write the direction from VISION to REASONING.
+
+    It is a tensor file, the reasoning prior of DRIFT.
+    """
     from omnicompose.export import refuse_existing
 
     refuse_existing(out, overwrite=overwrite)

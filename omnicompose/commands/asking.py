@@ -4,21 +4,29 @@ from typing import Annotated
 
 import typer
 
-from omnicompose.commands.options import AsJson, Device, MediaFiles, ModelDir
+from omnicompose.commands.options import (
+    AsJson,
+    Clips,
+    Device,
+    ModelDir,
+    Pictures,
+    PointClouds,
+    Sounds,
+)
 from omnicompose.commands.output import show_json
 
 
 def ask(
     folder: ModelDir,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="It follows the media.")],
-    image: MediaFiles = None,
-    audio: MediaFiles = None,
-    video: MediaFiles = None,
-    point: MediaFiles = None,
+    image: Pictures = None,
+    audio: Sounds = None,
+    video: Clips = None,
+    point: PointClouds = None,
     as_json: AsJson = False,
     device: Device = "cpu",
 ) -> None:
-    """Ask a composite about pictures, sounds, clips and point clouds (.npy)."""
+    """Ask a composite about pictures, sounds, clips and points."""
     from omnicompose.ask import ask as ask_composite
 
     given = {"image": image, "audio": audio, "video": video, "point": point}

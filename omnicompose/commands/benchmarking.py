@@ -34,7 +34,7 @@ def benchmark(
     keep: Keep = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build every merge of SUITE, ask it, and rank the methods with intervals."""
+    """Build and ask every merge of SUITE; rank the methods. Ranks come with intervals."""
     from omnicompose.benchmark import SUITES, BenchmarkOptions, read_suite, run_benchmark
 
     if suite == "list":

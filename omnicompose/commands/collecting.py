@@ -34,7 +34,7 @@ def collect(
     allow_pickle: AllowPickle = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Stream data through SOURCE, block by block, and write what methods need to know of it.
+    """Write what methods need to know of SOURCE. Data streams through it, block by block.
 
     A killed run is taken up when the same command runs again, a finished one is used again.
     """
@@ -50,7 +50,7 @@ def collect(
 
 
 def add_statistics(files: Files, out: File, overwrite: Overwrite = False) -> None:
-    """Add up FILES that hold one kind of statistics of one model over different data."""
+    """Add up statistics of one model over different data. FILES hold one kind of them."""
     from omnicompose.export import refuse_existing
     from omnicompose.merging.statistics_adding import add_statistics as add
     from omnicompose.merging.statistics_file import open_statistics

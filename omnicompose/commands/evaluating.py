@@ -63,7 +63,7 @@ def evaluate(
     log_samples: LogSamples = True,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a composite the questions of benchmarks, with chosen modalities shown."""
+    """Ask a composite questions of benchmarks. Which modalities are shown is chosen."""
     if tasks == "list":
         _list_tasks(as_json)
         return
@@ -107,7 +107,7 @@ def score(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute results.json again from the samples; no model is needed."""
+    """Compute results.json again from samples, without a model."""
     from omnicompose.evaluation import score as score_samples
     from omnicompose.evaluation import write_lmms_files
 
@@ -120,7 +120,7 @@ def compare(
     results: Annotated[list[Path], typer.Argument(metavar="A B...", help="Results folders.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare the first results with each of the others, question by question."""
+    """Compare the first results with others, by question."""
     from omnicompose.commands.comparing import compared_rows, comparison_table
     from omnicompose.evaluation import compare_all
 
@@ -137,7 +137,7 @@ def report(
         Path | None, typer.Option(help="The composite's recipe, for how its experts interfere.")
     ] = None,
 ) -> None:
-    """Write report.md and report.html from an evaluation's results."""
+    """Write report.md and report.html from results."""
     from omnicompose.evaluation import write_report
 
     sources = dict(map(_named_folder, expert or ()))

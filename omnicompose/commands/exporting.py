@@ -59,7 +59,7 @@ def push(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a finished folder on the model hub; shows what would go there unless told to --send."""
+    """Put a finished folder on the model hub. Shows what would go there until told to --send."""
     from omnicompose.exporting_push import plan_upload
     from omnicompose.exporting_push import push as send_to_hub
 

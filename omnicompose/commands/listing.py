@@ -10,7 +10,7 @@ from omnicompose.commands.output import show, show_json, show_rows
 
 
 def schema() -> None:
-    """Print the JSON schema of recipes, for editors that complete and check YAML."""
+    """Print the JSON schema of recipes. Editors complete and check YAML with it."""
     from omnicompose.recipe import recipe_schema
 
     show_json(recipe_schema())
@@ -26,7 +26,7 @@ def inspect(
     ] = None,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Show what a model or expert is made of, from its headers alone."""
+    """Show what a model is made of. Headers alone are read."""
     from omnicompose.commands.tables import inspection_view
     from omnicompose.inspection import inspect_source
 
@@ -38,7 +38,10 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One method, in full.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the merging methods, or explain one: formula, paper, parameters, defaults."""
+    """List the merging methods, or explain one.
+
+    Of one: formula, paper, parameters, defaults.
+    """
     from omnicompose.commands.tables import method_table, methods_table
     from omnicompose.merging.listing import method_rows
 

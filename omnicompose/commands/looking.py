@@ -24,7 +24,10 @@ COLD, HOT = (38, 70, 83), (231, 111, 81)
 
 
 def look(recipe: RecipeFile, measure: Measured = True, as_json: AsJson = False) -> None:
-    """Show a recipe's plan as a tree, its coefficients and interference as maps over depth."""
+    """Show a recipe's plan as a tree, its numbers as maps.
+
+    The maps are of coefficients and interference over depth.
+    """
     from omnicompose.looking import look_at
 
     found = look_at(recipe, measure=measure)

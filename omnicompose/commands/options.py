@@ -26,7 +26,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Memory = Annotated[
     int,
     typer.Option(
-        "--memory", parser=_to_bytes, metavar="SIZE", help="For buffers.", show_default="2GiB"
+        "--memory",
+        parser=_to_bytes,
+        metavar="SIZE",
+        help="For buffers.  [default: 2GiB]",
+        show_default=False,  # It would be shown in bytes.
     ),
 ]
 DEFAULT_MEMORY = 2 * 1024**3
@@ -52,7 +56,12 @@ HashesOnly = Annotated[
 EveryTensor = Annotated[
     bool, typer.Option("--every-tensor", help="Sample no tensors: rows of each, however long.")
 ]
-MediaFiles = Annotated[list[Path] | None, typer.Option(help="A file to show; may be repeated.")]
+Pictures = Annotated[list[Path] | None, typer.Option(help="A picture; may be repeated.")]
+Sounds = Annotated[list[Path] | None, typer.Option(help="A sound; may be repeated.")]
+Clips = Annotated[list[Path] | None, typer.Option(help="A clip; may be repeated.")]
+PointClouds = Annotated[
+    list[Path] | None, typer.Option(help="A point cloud (.npy); may be repeated.")
+]
 
 Tasks = Annotated[str, typer.Option(help="Names joined by commas; `list` lists them.")]
 Shown = Annotated[

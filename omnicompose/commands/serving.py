@@ -20,7 +20,7 @@ def serve(
     device: Device = "cpu",
     waiting: Waiting = 64,
 ) -> None:
-    """Open a chat page and an OpenAI-compatible endpoint for a composite."""
+    """Open a chat page and an endpoint for a composite. The endpoint is OpenAI-compatible."""
     from omnicompose.serving import ServingOptions
     from omnicompose.serving import serve as run
 

@@ -22,7 +22,10 @@ def train(
     overwrite: Overwrite = False,
     device: Where = None,
 ) -> None:
-    """Train an expert as CONFIG says: connector, LoRA, decoupled LoRA, or all weights."""
+    """Train an expert as CONFIG says.
+
+    What learns: its connector, LoRA, decoupled LoRA, or all weights.
+    """
     from omnicompose.export import refuse_existing
     from omnicompose.training.config import read_train_config
 

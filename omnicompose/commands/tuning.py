@@ -33,7 +33,7 @@ def tune(
     batch_size: BatchSize = 64,
     seed: Seed = 0,
 ) -> None:
-    """Search the coefficients of RECIPE's text side; write the tuned recipe."""
+    """Search the coefficients of RECIPE's text side. The tuned recipe is written."""
     from omnicompose.recipe import read_compose_recipe
     from omnicompose.tuning.options import Objective, Place, Search, TuneOptions
 

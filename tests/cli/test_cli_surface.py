@@ -122,6 +122,17 @@ def surface(command: object, name: str = "") -> dict[str, list[str]]:
     return found
 
 
+def test_no_line_of_the_list_is_cut() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_options_say_what_they_take() -> None:
+    asked = CliRunner().invoke(app, ["ask", "--help"]).output
+    assert [word for word in ("A picture;", "A sound;", "A clip;") if word not in asked] == []
+    assert "[default: 2GiB]" in CliRunner().invoke(app, ["compose", "--help"]).output
+
+
 def test_the_surface_is_frozen() -> None:
     assert surface(typer.main.get_command(app)) == SURFACE
 
