@@ -7,10 +7,9 @@ from pathlib import Path
 from omnicompose.errors import SourceError
 from omnicompose.experts.config import read_json
 from omnicompose.experts.kinds import ADAPTER_FILE, CONFIG_FILE, EXPERT_FILE, is_modelcompose
-from omnicompose.experts.resolve import resolve
+from omnicompose.experts.resolve import resolve, source_here
 from omnicompose.families import FAMILIES, Family, PartName
 from omnicompose.inspection_facts import PICKLED, Looking, facts_of
-from omnicompose.recipe_values import parse_source
 from omnicompose.tensors.checkpoint import open_safetensors
 from omnicompose.tensors.opening import open_weights
 from omnicompose.tensors.source import TensorInfo
@@ -76,10 +75,7 @@ def inspect_source(text: str, *, base: str | None = None, allow_pickle: bool = F
         SourceError: it leads nowhere, or to a folder that is none of what we know.
     """
     looking = Looking(base=base, allow_pickle=allow_pickle)
-    try:
-        source = parse_source(text, Path.cwd())
-    except ValueError as error:
-        raise SourceError(str(error)) from error
+    source = source_here(text)
     adapter = None
     if source.adapter is not None:
         adapter = inspect_source(source.adapter.text, allow_pickle=allow_pickle)

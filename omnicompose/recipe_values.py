@@ -69,18 +69,20 @@ def parse_source(text: str, folder: Path) -> Source:
         return _parse_zoo(text)
     if text.startswith((".", "/", "~")) or text.partition(":")[0].count("/") > 1:
         raise ValueError(f"found {text!r}, but {path} does not exist. Correct the path.")
-    _refuse_misspelt_path(text, path)
+    _refuse_misspelt_path(text, folder)
     return _parse_hub(text)
 
 
-def _refuse_misspelt_path(text: str, path: Path) -> None:
+def _refuse_misspelt_path(text: str, folder: Path) -> None:
     """A name of two parts whose first is a folder here means that folder, not the hub."""
-    if "/" not in text or ":" in text or "@" in text or not path.parent.is_dir():
+    first, _, name = text.partition("/")
+    place = _as_path(first, folder)
+    if not name or ":" in text or "@" in text or not place.is_dir():
         return
-    near = get_close_matches(path.name, [one.name for one in path.parent.iterdir()], n=1)
-    hint = f"; did you mean {path.parent.name}/{near[0]}?" if near else "."
+    near = get_close_matches(name, [path.name for path in place.iterdir()], n=1)
+    hint = f"; did you mean {first}/{near[0]}?" if near else "."
     raise ValueError(
-        f"found {text!r}, but {path.parent} is a folder and holds no {path.name!r}{hint} "
+        f"found {text!r}, but {place} is a folder and holds no {name!r}{hint} "
         f"A repository of this name on the hub would be '{text}@main'."
     )
 

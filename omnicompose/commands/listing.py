@@ -27,6 +27,9 @@ def inspect(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Show what a model is made of. Headers alone are read."""
+    from omnicompose.experts.resolve import source_here
+
+    source_here(source)  # Before the heavy imports, so that mistakes show at once.
     from omnicompose.commands.tables import inspection_view
     from omnicompose.inspection import inspect_source
 

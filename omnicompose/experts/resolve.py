@@ -32,6 +32,18 @@ def resolve(source: Source, *, allow_pickle: bool = False, weights: bool = True)
     return path
 
 
+def source_here(text: str) -> Source:
+    """A source from the command line; relative paths start in the working directory.
+
+    Raises:
+        SourceError: the text is no source.
+    """
+    try:
+        return parse_source(text, Path.cwd())
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+
+
 def resolve_text(
     text: str, folder: Path, *, allow_pickle: bool = False, weights: bool = True
 ) -> tuple[Source, Path]:

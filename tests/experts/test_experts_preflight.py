@@ -208,11 +208,15 @@ def test_the_command_refuses_without_torch(tmp_path: Path, base: Path) -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from typer.testing import CliRunner\n"
         "from omnicompose.cli import app\n"
-        f"done = CliRunner().invoke(app, ['plan', {str(path)!r}])\n"
-        "print(done.exit_code, 'torch' in sys.modules, done.stderr)"
+        f"for command in (['plan', {str(path)!r}], ['inspect', 'a/onfig.json']):\n"
+        "    done = CliRunner().invoke(app, command)\n"
+        "    print(done.exit_code, 'torch' in sys.modules, done.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert done.stdout.startswith("2 False omnicompose: ")
-    assert "quantised (gptq)" in done.stdout
+    planned, inspected = done.stdout.strip().split("\n\n")
+    assert planned.startswith("2 False omnicompose: ")
+    assert "quantised (gptq)" in planned
+    assert inspected.startswith("2 False omnicompose: found 'a/onfig.json', but ")
+    assert "did you mean a/config.json?" in inspected
