@@ -233,7 +233,9 @@ def run_child(command: list[str], out: Path) -> Timing:
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     started = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    # Each side chooses its threads by itself.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     process_s = time.perf_counter() - started
     if done.returncode != 0:
