@@ -14,10 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from omnicompose.errors import OmniComposeError
 
+# torch's threads do not outlive a fork: a child would wait for them for ever. Those in which
+# transformers loads weights ask for them, too.
+torch.set_num_threads(1)
 os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
-"""torch's threads do not outlive a fork; those in which transformers loads weights ask for them."""
 POLL_SECONDS = 0.01
 PATIENCE = 60_000
 """Polls before a child counts as hung: ten minutes, more where this process itself has to wait."""
