@@ -107,7 +107,7 @@ def _of_models(suite: Suite, label: str, variant: Variant) -> list[Cell]:
     """Of all models, unless the variant names some or its method takes no more than the pair."""
     spec, models = spec_of(variant.method), variant.models or tuple(suite.models)
     most = spec.arity[1]
-    if most is not None and most < len(models) and suite.pair:
+    if not variant.models and suite.pair and most is not None and most < len(models):
         models = suite.pair[:most]
     if models != tuple(suite.models) and label not in suite.variants:
         label = f"{label} of {' + '.join(models)}"

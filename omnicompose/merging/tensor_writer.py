@@ -153,6 +153,8 @@ class TensorWriter:
                     self._check_copied(stored, job, start)
                 if cast:
                     piece.copy_(stored)
+                    if not self._allow_nonfinite:
+                        check_rounding(piece, job.output, start)
 
     def _check_copied(self, stored: torch.Tensor, job: Copy, start: int) -> None:
         values = stored if stored.itemsize > 1 else stored.float()
