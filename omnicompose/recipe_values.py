@@ -79,7 +79,11 @@ def _refuse_misspelt_path(text: str, folder: Path) -> None:
     place = _as_path(first, folder)
     if not name or ":" in text or "@" in text or not place.is_dir():
         return
-    near = get_close_matches(name, [path.name for path in place.iterdir()], n=1)
+    try:
+        names = [path.name for path in place.iterdir()]
+    except OSError:
+        names = []  # it may not be looked into; the refusal needs no hint
+    near = get_close_matches(name, names, n=1)
     hint = f"; did you mean {first}/{near[0]}?" if near else "."
     raise ValueError(
         f"found {text!r}, but {place} is a folder and holds no {name!r}{hint} "

@@ -1,5 +1,6 @@
 """The rows of a benchmark: which methods can run on a suite, and under which choices."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,7 @@ def cells_of(suite: Suite, names: Sequence[str]) -> list[Cell]:
 
     Raises:
         RecipeError: an unknown method, variant, profile or parameter; a method that looks at data
-            which the suite does not give.
+            which the suite does not give; two rows of one name.
     """
     for method in suite.budgets:
         spec_of(method)
@@ -99,6 +100,11 @@ def cells_of(suite: Suite, names: Sequence[str]) -> list[Cell]:
             _of_models(suite, label, variant)
             if suite.models
             else _of_experts(suite, label, variant)
+        )
+    counts = Counter(cell.label for cell in cells)
+    if twice := [label for label, count in counts.items() if count > 1]:
+        raise RecipeError(
+            f"--methods: two rows are called {twice[0]!r}. Give the variant another name."
         )
     return cells
 

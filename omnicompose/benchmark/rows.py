@@ -1,6 +1,5 @@
 """One row as a file: everything that was measured of one merge, so that a run can be resumed."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from omnicompose.errors import EvaluationError
-from omnicompose.evaluation.journal import file_name, write_atomically
+from omnicompose.evaluation.journal import file_name, lock, write_atomically
 
 FOLDER = "rows"
 LOCK = ".lock"
@@ -93,13 +92,11 @@ def sole_writer(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise EvaluationError(
-                f"{out}: another process is running a benchmark into this folder; wait for it, or "
-                "choose another --out."
-            ) from err
+        lock(
+            file,
+            f"{out}: another process is running a benchmark into this folder; wait for it, or "
+            "choose another --out.",
+        )
         yield
 
 

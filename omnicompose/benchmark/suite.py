@@ -125,6 +125,8 @@ class Suite(Strict):
             f"variants.{label}.models": variant.models for label, variant in self.variants.items()
         }
         for key, names in picked.items():
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: found {list(names)}, expected each model once.")
             if unknown := [name for name in names if name not in self.models]:
                 raise ValueError(
                     f"{key}: found {unknown[0]!r}, expected names under `models:` "

@@ -40,16 +40,26 @@ def open_journal(path: Path) -> Iterator[Journal]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise EvaluationError(
-                f"{path}: another process is writing this journal; wait for it, "
-                "give each worker its own rank, or choose another --out."
-            ) from err
+        lock(
+            file,
+            f"{path}: another process is writing this journal; wait for it, "
+            "give each worker its own rank, or choose another --out.",
+        )
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
         yield Journal(file)
+
+
+def lock(file: BinaryIO, refusal: str) -> None:
+    """Hold a file against other processes until it is closed.
+
+    Raises:
+        EvaluationError: another process holds it; says `refusal`.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        raise EvaluationError(refusal) from err
 
 
 def file_name(task: str) -> str:

@@ -163,8 +163,12 @@ class _Run:
         """Compute what is left, bring it to the disk, and add up what happened."""
         kept = self._kept_bytes()
         self._budget.take(kept, self._pool.stop)
-        num_pieces = self._num_threads + kept // PIECE_BYTES
-        pieces = Pieces(num_pieces, pinned=self._device.type == "cuda")
+        most_kept = kept // PIECE_BYTES
+        pieces = Pieces(
+            self._num_threads + most_kept,
+            most_kept=most_kept,
+            pinned=self._device.type == "cuda",
+        )
         digest = FollowingDigest(self._folder.digests, self._folder.note, pieces)
         try:
             with one_thread_per_tensor(), keeping_freed_memory():

@@ -28,8 +28,6 @@ NARROW_DTYPES = frozenset(
     {torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu}
 )
 """Dtypes whose range a finite fp32 result may well exceed."""
-
-
 FUSED_TILES = 4
 """A compiled loop holds nothing in fp32: so many of its tiles take the memory of one."""
 
@@ -54,6 +52,13 @@ class Stretch:
 def whole(job: Job, place: Place) -> Stretch:
     """All elements of a tensor."""
     return Stretch(job=job, place=place, start=0, count=job.output.num_elements)
+
+
+def _may_overflow(job: Job) -> bool:
+    """Whether finite values may round to infinity: fp32 results, and whatever a copy casts."""
+    if isinstance(job, Copy):
+        return job.tensor.info.dtype != job.output.dtype
+    return job.output.dtype in NARROW_DTYPES
 
 
 class TensorWriter:
@@ -118,11 +123,9 @@ class TensorWriter:
         self._evaluator.begin(job, known)
         loop = self._evaluator.loop(job)
         if loop is not None and isinstance(job, Merge):
-            # Its buffers serve the next stretch, too.
             self._fuse(job, stretch, loop)
-            return {}
-        self._workspace.shrink(self._tile_elements)
-        self._evaluate(stretch)
+        else:
+            self._evaluate(stretch)
         measures = dict(self._evaluator.measures)
         self._evaluator.end()
         return measures
@@ -136,7 +139,7 @@ class TensorWriter:
         offset = place.offset + start * output.dtype.itemsize
         with self._digest.piece(place.file, offset, output.dtype, count) as piece:
             yield piece.values
-            if not self._allow_nonfinite and output.dtype in NARROW_DTYPES:
+            if not self._allow_nonfinite and _may_overflow(stretch.job):
                 check_rounding(piece.values, output, start)
             self._folder.write(piece)
 
@@ -153,8 +156,6 @@ class TensorWriter:
                     self._check_copied(stored, job, start)
                 if cast:
                     piece.copy_(stored)
-                    if not self._allow_nonfinite:
-                        check_rounding(piece, job.output, start)
 
     def _check_copied(self, stored: torch.Tensor, job: Copy, start: int) -> None:
         values = stored if stored.itemsize > 1 else stored.float()

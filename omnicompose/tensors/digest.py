@@ -145,7 +145,7 @@ class FollowingDigest:
     def piece(self, file: int, offset: int, dtype: torch.dtype, count: int) -> Iterator[Piece]:
         """A piece to fill and to write; what is written is kept to be hashed.
 
-        Waits for the hash while all buffers are full: nobody runs far ahead of it.
+        Waits for the hash while as many are kept as may be: nobody runs far ahead of it.
         """
         piece = self._take(file, offset, dtype, count)
         is_written = False
@@ -154,19 +154,27 @@ class FollowingDigest:
             is_written = True
         finally:
             with self._change:
+                if is_written and self._pieces.is_worth_keeping(piece):
+                    self._wait_until(lambda: not self._pieces.is_full)
                 self._pieces.put_back(piece, keep=is_written)
                 self._idle = False
                 self._change.notify_all()
 
     def _take(self, file: int, offset: int, dtype: torch.dtype, count: int) -> Piece:
         with self._change:
-            while (piece := self._pieces.take(file, offset, dtype, count)) is None:
-                if self._idle or not self._thread.is_alive():
-                    # It waits for a tensor that this very thread may be the one to write.
-                    self._pieces.drop()
-                if not self._pieces.num_free:
-                    self._change.wait(WAIT_SECONDS)
+            self._wait_until(lambda: self._pieces.num_free > 0)
+            piece = self._pieces.take(file, offset, dtype, count)
+            assert piece is not None, "one was free"
             return piece
+
+    def _wait_until(self, has_room: Callable[[], bool]) -> None:
+        """Wait for the hash to pass pieces; if it is idle or gone, drop those that come last."""
+        while not has_room():
+            if self._idle or not self._thread.is_alive():
+                # It waits for bytes that this very thread may be the one to write.
+                self._pieces.drop()
+            if not has_room():
+                self._change.wait(WAIT_SECONDS)
 
     def complete(self, tensors: Iterable[str]) -> None:
         """Say that all bytes of some tensors are written."""

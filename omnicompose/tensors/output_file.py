@@ -8,6 +8,9 @@ from pathlib import Path
 from omnicompose.tensors.layout import FileLayout
 from omnicompose.tensors.pieces import LEAST_KEPT_BYTES, PAGE_BYTES
 
+_NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What filesystems say that have no direct writes."""
+
 
 class OutputFile:
     """An open file that is as long as it will be.
@@ -17,8 +20,13 @@ class OutputFile:
     it, they go through the page cache; readers see the same bytes either way.
     """
 
-    def __init__(self, path: Path, layout: FileLayout) -> None:
+    def __init__(self, path: Path, layout: FileLayout, *, direct: bool = True) -> None:
         """Open a file with all its space and its header; what it holds already is kept.
+
+        Args:
+            path: of the file.
+            layout: its header and its size.
+            direct: whether a second descriptor may be spent on writes past the page cache.
 
         Raises:
             OSError: the disk is full or fails.
@@ -30,7 +38,7 @@ class OutputFile:
             os.ftruncate(self.descriptor, layout.num_bytes)
             os.posix_fallocate(self.descriptor, 0, layout.num_bytes)
             write_all(self.descriptor, memoryview(layout.header), 0)
-            self._direct = _open_direct(path)
+            self._direct = _open_direct(path) if direct else None
         except OSError:
             self.close()
             raise
@@ -63,7 +71,7 @@ class OutputFile:
         try:
             return os.pwrite(self._direct, data, offset)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in _NOT_DIRECT:
                 raise
             # The filesystem takes the flag, but not such a write.
             self._goes_direct = False
@@ -99,7 +107,7 @@ def _open_direct(path: Path) -> int | None:
     try:
         return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in _NOT_DIRECT:
             raise
         return None
 

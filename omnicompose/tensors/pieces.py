@@ -1,9 +1,10 @@
 """Pieces of output files in memory: filled, written, and kept for a while to be hashed.
 
 What has just been written need not be read back if its buffer is still there. The buffers are few
-and made once; when all are in use, the piece that will be hashed last is let go.
+and made once; when too many wait, the piece that will be hashed last is let go.
 """
 
+import mmap
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 
 from omnicompose.tensors.source import tensor_bytes
 
-PAGE_BYTES = 1 << 12
+PAGE_BYTES = max(1 << 12, mmap.PAGESIZE)
 """Memory and files are aligned to this where a write goes past the page cache."""
 PIECE_BYTES = 1 << 21
 """Of a buffer, and so of a piece at most: with its operands it stays in the last cache."""
@@ -51,11 +52,14 @@ class Piece:
 class Pieces:
     """A fixed number of buffers and the pieces in them; whoever shares them locks."""
 
-    def __init__(self, num_buffers: int, *, pinned: bool = False) -> None:
+    def __init__(
+        self, num_buffers: int, *, most_kept: int | None = None, pinned: bool = False
+    ) -> None:
         """Reserve memory; the system gives it when it is first written to.
 
         Args:
             num_buffers: of `PIECE_BYTES` each.
+            most_kept: pieces that are kept to be hashed at a time; None: as many as buffers.
             pinned: let a GPU copy straight into it.
         """
         room = num_buffers * PIECE_BYTES
@@ -64,6 +68,7 @@ class Pieces:
         self._buffers = memory[skipped : skipped + room].view(num_buffers, PIECE_BYTES).unbind()
         self._free = list(range(num_buffers))
         self._kept: list[Piece] = []
+        self._most_kept = num_buffers if most_kept is None else most_kept
 
     def take(self, file: int, offset: int, dtype: torch.dtype, count: int) -> Piece | None:
         """A piece to be filled; None if no buffer is free.
@@ -92,9 +97,18 @@ class Pieces:
         """How many buffers can be taken."""
         return len(self._free)
 
+    def is_worth_keeping(self, piece: Piece) -> bool:
+        """Whether it is hashed from memory, if there is room for it."""
+        return self._most_kept > 0 and piece.values.nbytes >= LEAST_KEPT_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further piece may be kept."""
+        return len(self._kept) >= self._most_kept
+
     def put_back(self, piece: Piece, *, keep: bool) -> None:
         """End the filling of a piece; its buffer is free again unless it is kept to be hashed."""
-        if keep and piece.values.nbytes >= LEAST_KEPT_BYTES:
+        if keep and self.is_worth_keeping(piece):
             insort(self._kept, piece)
         else:
             self._free.append(piece.buffer)

@@ -28,6 +28,9 @@ from omnicompose.tensors.layout import INDEX_FILE, Layout
 from omnicompose.tensors.output_file import OutputFile
 from omnicompose.tensors.pieces import Piece
 
+MOST_DIRECT_FILES = 128
+"""More go through the page cache: 1024 may often be open, and direct writes take two each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -91,8 +94,10 @@ class OutputFolder:
         check_same_plan(self.partial, found.jobs, jobs)
         try:
             _clear(self.partial, keep=self._file_names() if found.marks else ())
+            direct = len(self._layout.files) <= MOST_DIRECT_FILES
             for layout in self._layout.files:
-                self._files.append(OutputFile(self.partial / layout.name, layout))
+                path = self.partial / layout.name
+                self._files.append(OutputFile(path, layout, direct=direct))
             self.digests = tuple(self._digest(number, found.marks) for number in self._numbers())
             marks = tuple(digest.mark() for digest in self.digests if digest.num_tensors)
             self.measures.update(found.measures)

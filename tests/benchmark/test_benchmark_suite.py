@@ -6,6 +6,7 @@ import pytest
 
 from omnicompose.benchmark import SUITES, BenchmarkOptions, Suite, read_suite
 from omnicompose.benchmark.cells import cells_of
+from omnicompose.benchmark.suite import Variant
 from omnicompose.errors import EvaluationError, RecipeError
 from omnicompose.merging.registry import METHODS
 from omnicompose.merging.searched import SEARCHED
@@ -85,6 +86,27 @@ def test_methods_of_fewer_models_get_the_pair() -> None:
     assert (pair.label, pair.models) == (label, suite.pair)
 
 
+def test_a_variant_merges_the_models_that_it_names() -> None:
+    suite = read_suite("capability-lora")
+    named = {
+        "one": Variant(method="passthrough", models=("ocr",)),
+        "too many": Variant(method="nuslerp", models=("vqa", "geometry", "chart")),
+    }
+    changed = suite.model_copy(update={"variants": named})
+    cells = {cell.label: cell for cell in cells_of(changed, list(named))}
+    assert (cells["one"].models, cells["one"].reason) == (("ocr",), "")
+    assert cells["too many"].models == ("vqa", "geometry", "chart")
+    assert cells["too many"].reason == "takes 2 models, found 3"
+
+
+def test_two_rows_of_one_name_are_refused() -> None:
+    suite = read_suite("capability-lora")
+    label = f"slerp of {' + '.join(suite.pair)}"
+    clash = {label: Variant(method="slerp", models=suite.pair)}
+    with pytest.raises(RecipeError, match="two rows are called 'slerp of"):
+        cells_of(suite.model_copy(update={"variants": clash}), ["slerp", label])
+
+
 def test_every_row_of_a_capability_suite_can_be_made() -> None:
     for name in ("capability-lora", "capability-full"):
         cells = cells_of(read_suite(name), ["all", "all-data"])
@@ -133,6 +155,13 @@ def test_a_variant_of_unknown_models_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     text = MERGE.format(folder=tmp_path / "model").replace("ties,", "ties, models: [three],")
     with pytest.raises(RecipeError, match=r"variants\.dense\.models: found 'three'"):
+        read_suite(written(tmp_path, text))
+
+
+def test_a_variant_names_each_model_once(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    text = MERGE.format(folder=tmp_path / "model").replace("ties,", "ties, models: [one, one],")
+    with pytest.raises(RecipeError, match=r"dense\.models: .* expected each model once"):
         read_suite(written(tmp_path, text))
 
 

@@ -99,14 +99,18 @@ def test_a_method_that_gives_nonsense_is_named(tmp_path):
     refuse(tmp_path, merge(ONE, ONE, method=Shortens()), r"gave \[11\]; expected \[12\]")
 
 
-@pytest.mark.parametrize("kind", ["merge", "cast"])
-def test_overflow_of_the_output_dtype_is_refused(tmp_path, kind):
-    output = info(3, 4, dtype=torch.float16)
-    large = ONE * 1e5
-    job = merge(large, large, output=output)
-    if kind == "cast":
-        job = Copy(output=output, tensor=ref(large))
-    refuse(tmp_path, job, r"beyond the range of torch\.float16 at index \[0, 0\].*bfloat16")
+LARGE = torch.full((3, 4), 1e5)
+OVERFLOWS = [
+    (merge(LARGE, LARGE, output=info(3, 4, dtype=torch.float16)), "float16"),
+    (Copy(output=info(3, 4, dtype=torch.float16), tensor=ref(LARGE)), "float16"),
+    (Copy(output=info(3, 4, dtype=torch.bfloat16), tensor=ref(LARGE * 3.4e33)), "bfloat16"),
+    (Copy(output=info(3, 4), tensor=ref(LARGE.double() * 1e295)), "float32"),
+]
+
+
+@pytest.mark.parametrize(("job", "dtype"), OVERFLOWS)
+def test_overflow_of_the_output_dtype_is_refused(tmp_path, job, dtype):
+    refuse(tmp_path, job, rf"beyond the range of torch\.{dtype} at index \[0, 0\].*bfloat16")
     run_merge([job], tmp_path / "out", EngineOptions(allow_nonfinite=True))
 
 

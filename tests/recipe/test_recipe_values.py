@@ -80,4 +80,19 @@ def test_a_misspelt_name_in_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path
     ):
         parse_source("tiny/other", tmp_path)
     assert parse_source("tiny/lava@main", tmp_path).kind == "hub"
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_without_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match=r"is a folder and holds no 'lava'\."):
+        parse_source("tiny/lava", tmp_path)
+
+
+def test_a_plain_name_is_looked_for_on_the_hub(tmp_path: Path) -> None:
     assert parse_source("llava", tmp_path).kind == "hub"

@@ -20,7 +20,9 @@ from omnicompose.tensors.source import TensorInfo
 class Writers:
     """Files that are filled through a digest by several threads, in any order."""
 
-    def __init__(self, folder: Path, sizes: list[int], num_buffers: int) -> None:
+    def __init__(
+        self, folder: Path, sizes: list[int], num_buffers: int, most_kept: int | None = None
+    ) -> None:
         infos = [
             TensorInfo(name=f"t{i}", dtype=torch.uint8, shape=(n,)) for i, n in enumerate(sizes)
         ]
@@ -34,7 +36,9 @@ class Writers:
             for f, file in zip(self.layout.files, self.files, strict=True)
         ]
         self.marks: list[object] = []
-        self.digest = FollowingDigest(digests, self.marks.append, Pieces(num_buffers))
+        self.pieces = Pieces(num_buffers, most_kept=most_kept)
+        self.digest = FollowingDigest(digests, self.marks.append, self.pieces)
+        self.num_kept = 0
         self.sizes = {info.name: info.num_bytes for info in infos}
 
     def work(self, most: int) -> list[tuple[str, int, int, int, int]]:
@@ -51,6 +55,7 @@ class Writers:
         with self.digest.piece(number, offset, torch.uint8, count) as piece:
             piece.values.copy_((torch.arange(count) * 31 + offset) % 251)
             self.files[number].write(piece.data, offset)
+        self.num_kept = max(self.num_kept, len(self.pieces._kept))
 
     def check(self) -> None:
         for path in self.paths:
@@ -61,16 +66,17 @@ class Writers:
     sizes=st.lists(st.sampled_from([0, 1, 4096, 70_000, 300_000]), min_size=1, max_size=6),
     most=st.sampled_from([3000, 8192, 70_000, 1 << 20]),
     num_buffers=st.integers(1, 4),
+    most_kept=st.integers(0, 4),
     seed=st.integers(0, 1000),
 )
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_pieces_in_any_order_from_any_thread_give_the_hash_of_the_file(
-    tmp_path, monkeypatch, sizes, most, num_buffers, seed
+    tmp_path, monkeypatch, sizes, most, num_buffers, most_kept, seed
 ):
     monkeypatch.setattr(pieces_module, "LEAST_KEPT_BYTES", 5000)
-    writers = Writers(tmp_path, sizes, num_buffers)
+    writers = Writers(tmp_path, sizes, num_buffers, most_kept)
     work, lock = writers.work(most), threading.Lock()
     random.Random(seed).shuffle(work)
     left = {name: sum(1 for one in work if one[0] == name) for name in writers.sizes}
@@ -87,6 +93,7 @@ def test_pieces_in_any_order_from_any_thread_give_the_hash_of_the_file(
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(one, work))
     writers.check()
+    assert writers.num_kept <= most_kept
     for path in writers.paths:
         path.unlink()
 

@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,11 +57,17 @@ def refuse(is_direct, write, descriptor, data, offset):
     return write(descriptor, data, offset)
 
 
+def refuse_in_other_words(is_direct, write, descriptor, data, offset):
+    if is_direct:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+    return write(descriptor, data, offset)
+
+
 def take_little(is_direct, write, descriptor, data, offset):
     return write(descriptor, data[: 4096 if is_direct else 1000], offset)
 
 
-@pytest.mark.parametrize("change", [refuse, take_little])
+@pytest.mark.parametrize("change", [refuse, refuse_in_other_words, take_little])
 def test_what_goes_not_directly_goes_through_the_page_cache(tmp_path, monkeypatch, change):
     file = OutputFile(tmp_path / "f", LAYOUT)
     data = filled(START, 200_000)
@@ -80,6 +87,19 @@ def test_a_filesystem_without_direct_writes_is_written_to(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "open", refuse_flag)
     file = OutputFile(tmp_path / "f", LAYOUT)
+    file.write(filled(START, 200_000), START)
+    file.close()
+    assert (tmp_path / "f").read_bytes()[START : START + 200_000] == bytes(filled(START, 200_000))
+
+
+def num_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_may_be_held_to_one_descriptor(tmp_path):
+    before = num_open()
+    file = OutputFile(tmp_path / "f", LAYOUT, direct=False)
+    assert num_open() == before + 1
     file.write(filled(START, 200_000), START)
     file.close()
     assert (tmp_path / "f").read_bytes()[START : START + 200_000] == bytes(filled(START, 200_000))

@@ -74,6 +74,16 @@ def test_the_piece_that_is_hashed_last_is_dropped_first():
     assert pieces.find(0, SIZE) is not None
 
 
+def test_no_more_pieces_are_kept_than_asked_for():
+    none = Pieces(2, most_kept=0)
+    assert not none.is_worth_keeping(none.take(0, 0, torch.uint8, SIZE))
+    pieces = Pieces(3, most_kept=1)
+    assert not pieces.is_full
+    kept(pieces, 0, 0, 1)
+    assert pieces.is_full
+    assert pieces.num_free == 2
+
+
 def test_small_pieces_and_unwritten_ones_are_not_kept():
     pieces = Pieces(1)
     kept(pieces, 0, 0, 1, SIZE - 1)
