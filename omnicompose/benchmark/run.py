@@ -56,6 +56,7 @@ def run(suite: Suite, out: Path, options: BenchmarkOptions, say: Say) -> Summary
             that runs into `out`.
     """
     cells = cells_of(suite, options.methods)  # before anything heavy: mistakes show at once
+    out = out.absolute()  # recipes are written there, whose paths start where they lie
     with sole_writer(out):
         return _run(open_bench(suite, out, options), cells, say)
 

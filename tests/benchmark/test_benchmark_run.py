@@ -1,6 +1,7 @@
 """A benchmark from end to end: two real fine-tunes of the zoo's LLaVA, merged, asked, ranked."""
 
 import csv
+from contextlib import chdir
 from pathlib import Path
 from statistics import fmean
 
@@ -51,9 +52,10 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 @pytest.fixture(scope="module")
 def done(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, list[str]]:
-    out, said = tmp_path_factory.mktemp("run") / "out", list[str]()
-    summary = run_benchmark(suite, out, BenchmarkOptions(methods=METHODS), said.append)
-    return out, summary, said
+    folder, said = tmp_path_factory.mktemp("run"), list[str]()
+    with chdir(folder):
+        summary = run_benchmark(suite, Path("out"), BenchmarkOptions(methods=METHODS), said.append)
+    return folder / "out", summary, said
 
 
 @pytest.fixture(scope="module")
