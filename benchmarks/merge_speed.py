@@ -10,38 +10,35 @@ beside it:
 
 - copy: every input read once and as many bytes as the output written and brought to the disk, with
   plain reads and writes of 8 MiB;
+- disk: as many bytes as the output written past the page cache, nothing read and nothing computed:
+  no tool that leaves its output on the disk takes less;
 - mergekit, in a virtual environment of its own that this script makes (`pip install` of --peer).
 
-Ratios are times: copy / ours, mergekit / ours. The last line is JSON.
+Ratios are times: disk / ours, copy / ours, mergekit / ours; ours, copies and disk are the best of
+--repeats, mergekit runs once. `mergekit_disk_ratio` (mergekit / disk) is the most that
+can be reached. The last line is JSON.
 """
 
 import argparse
 import json
+import mmap
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import venv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-SCALES: Mapping[str, tuple[int, int, int, int]] = {
-    "tiny": (256, 4, 704, 4000),
-    "small": (1024, 8, 2816, 32_000),
-    "1b": (2048, 16, 5632 + 1408, 32_000),
-    "7b": (4096, 32, 11_008, 32_000),
-}
-"""Hidden size, blocks, MLP size, vocabulary."""
+from random_llamas import SCALES, write_models
+
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
 WEIGHTS = (0.4, 0.3, 0.3)
 DENSITY = 0.5
 CHUNK_BYTES = 8 << 20
-POOL_ELEMENTS = 1 << 24
-SHARD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,82 +50,18 @@ class Timing:
     peak_rss_gib: float
 
 
-def shapes(scale: str) -> dict[str, tuple[int, ...]]:
-    """Tensors of a Llama without grouped attention, in file order."""
-    hidden, blocks, inner, vocabulary = SCALES[scale]
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
-    for block in range(blocks):
-        prefix = f"model.layers.{block}"
-        found |= {f"{prefix}.self_attn.{name}_proj.weight": (hidden, hidden) for name in "qkvo"}
-        found |= {f"{prefix}.mlp.{name}_proj.weight": (inner, hidden) for name in ("gate", "up")}
-        found[f"{prefix}.mlp.down_proj.weight"] = (hidden, inner)
-        found[f"{prefix}.input_layernorm.weight"] = (hidden,)
-        found[f"{prefix}.post_attention_layernorm.weight"] = (hidden,)
-    return found | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """The best times of one method: writing to the disk alone, plain copies, and our merge."""
+
+    disk_s: float
+    copy_s: float
+    ours: Timing
 
 
-def write_models(folder: Path, scale: str, *, link_last: bool = False) -> list[Path]:
-    """m0 random, m1 and m2 = m0 + small noise; written by our own layout, tensor by tensor.
-
-    With `link_last` m2 is m1 once more, for a disk without room for both.
-    """
-    import torch
-
-    from omnicompose.tensors.layout import make_layout
-    from omnicompose.tensors.source import TensorInfo
-
-    infos = [TensorInfo(name=n, dtype=torch.bfloat16, shape=s) for n, s in shapes(scale).items()]
-    layout = make_layout(infos, SHARD_BYTES)
-    sizes = {info.name: info.num_bytes for info in infos}
-    paths = [folder / f"m{number}" for number in range(3)]
-    for path, pool in zip(paths, pools(), strict=True):
-        if link_last and path == paths[-1]:
-            shutil.copytree(paths[-2], path, copy_function=os.link)
-            continue
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(config(scale)))
-        if layout.index is not None:
-            (path / "model.safetensors.index.json").write_text(layout.index)
-        for file in layout.files:
-            with (path / file.name).open("wb") as output:
-                output.write(file.header)
-                for name in file.offsets:
-                    write_repeated(output, pool, sizes[name])
-    return paths
-
-
-def pools() -> list[memoryview]:
-    """Numbers of each model, enough for a large tensor; drawing all of them would take minutes."""
-    import torch
-
-    from omnicompose.tensors.source import tensor_bytes
-
-    base = torch.randn(POOL_ELEMENTS) * 0.02
-    tuned = [base + torch.randn_like(base) * 0.002 for _ in range(2)]
-    return [tensor_bytes(numbers.bfloat16()) for numbers in (base, *tuned)]
-
-
-def write_repeated(output: BinaryIO, pool: memoryview, num_bytes: int) -> None:
-    """So many bytes of a pool, from its start again and again."""
-    for start in range(0, num_bytes, len(pool)):
-        output.write(pool[: min(len(pool), num_bytes - start)])
-
-
-def config(scale: str) -> dict[str, object]:
-    """What mergekit needs to know of the models."""
-    hidden, blocks, inner, vocabulary = SCALES[scale]
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": hidden // 64,
-        "num_key_value_heads": hidden // 64,
-        "vocab_size": vocabulary,
-        "dtype": "bfloat16",
-        "tie_word_embeddings": False,
-    }
+def output_bytes(paths: list[Path]) -> int:
+    """Size of an output: that of an input."""
+    return sum(file.stat().st_size for file in paths[0].glob("*.safetensors"))
 
 
 def copy_seconds(paths: list[Path], out: Path) -> float:
@@ -147,6 +80,24 @@ def copy_seconds(paths: list[Path], out: Path) -> float:
                     os.fsync(target.fileno())
                     target.close()
     return time.perf_counter() - started
+
+
+def disk_seconds(num_bytes: int, path: Path) -> float:
+    """Write so many bytes straight to the disk, from one aligned buffer over and over."""
+    buffer = mmap.mmap(-1, CHUNK_BYTES)
+    buffer.write(random.Random(0).randbytes(CHUNK_BYTES))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+    try:
+        os.posix_fallocate(descriptor, 0, num_bytes)
+        os.sync()
+        started = time.perf_counter()
+        for offset in range(0, num_bytes, CHUNK_BYTES):
+            os.pwrite(descriptor, buffer, offset)
+        os.fdatasync(descriptor)
+        return time.perf_counter() - started
+    finally:
+        os.close(descriptor)
+        path.unlink()
 
 
 def merge_here(method_name: str, paths: list[Path], out: Path) -> None:
@@ -261,7 +212,7 @@ def make_peer(folder: Path, requirement: str) -> Path:
 def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Every figure of the table, printed as it comes."""
     paths = write_models(folder, arguments.scale, link_last=arguments.link_last)
-    moved = 4 * sum(file.stat().st_size for file in paths[0].glob("*.safetensors")) / 1e9
+    moved = 4 * output_bytes(paths) / 1e9
     peer = arguments.peer_python
     if peer is None and not arguments.no_peer:
         peer = make_peer(folder, arguments.peer)
@@ -274,19 +225,23 @@ def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, object
     figures: dict[str, object] = {"scale": arguments.scale}
     peaks = []
     for method in arguments.methods.split(","):
-        copied, ours = time_in_turn(method, paths, folder, arguments.repeats)
+        turns = time_in_turn(method, paths, folder, arguments.repeats)
+        ours = turns.ours
         peaks.append(ours.peak_rss_gib)
-        ratio = copied / ours.merge_s
-        print(f"{'copy':16} {copied:9.2f} {'':10} {moved / copied:6.2f}")
+        ratio = turns.copy_s / ours.merge_s
+        print(f"{'disk':16} {turns.disk_s:9.2f} {'':10} {moved / 4 / turns.disk_s:6.2f}")
+        print(f"{'copy':16} {turns.copy_s:9.2f} {'':10} {moved / turns.copy_s:6.2f}")
         print_timing(method, ours, moved, f"{ratio:10.2f}")
         row = {
             "copy_ratio": round(ratio, 2),
+            "disk_ratio": round(turns.disk_s / ours.merge_s, 2),
             "seconds": round(ours.merge_s, 2),
-            "copy_seconds": round(copied, 2),
+            "copy_seconds": round(turns.copy_s, 2),
         }
         if peer is not None:
             theirs = time_peer(method, paths, folder, Path(peer))
             row["mergekit_ratio"] = round(theirs.merge_s / ours.merge_s, 1)
+            row["mergekit_disk_ratio"] = round(theirs.merge_s / turns.disk_s, 1)
             row["mergekit_process_ratio"] = round(theirs.process_s / ours.process_s, 1)
             print_timing("  mergekit", theirs, moved, f"{row['mergekit_ratio']:9.1f}x")
         figures[method] = row
@@ -302,14 +257,13 @@ def print_timing(name: str, timing: Timing, moved: float, ratio: str) -> None:
     )
 
 
-def time_in_turn(
-    method: str, paths: list[Path], folder: Path, repeats: int
-) -> tuple[float, Timing]:
-    """The best of several copies and of as many merges of ours, one after the other in turn.
+def time_in_turn(method: str, paths: list[Path], folder: Path, repeats: int) -> Turns:
+    """The best of several writes, copies and merges of ours, one after the other in turn.
 
-    What disturbs a run only ever makes it longer; in turn, so that a disturbance hits both.
+    What disturbs a run only ever makes it longer; in turn, so that a disturbance hits all.
     """
-    copies, runs = [], []
+    writes, copies, runs = [], [], []
+    num_bytes = output_bytes(paths)
     out = folder / "ours"
     command = [sys.executable, __file__, "--child", method, *map(str, (out, *paths))]
     for _ in range(repeats):
@@ -317,8 +271,11 @@ def time_in_turn(
         os.sync()
         copies.append(copy_seconds(paths, folder / "copy"))
         shutil.rmtree(folder / "copy")
+        writes.append(disk_seconds(num_bytes, folder / "disk"))
         runs.append(run_child(command, out))
-    return min(copies), min(runs, key=lambda timing: timing.merge_s)
+    return Turns(
+        disk_s=min(writes), copy_s=min(copies), ours=min(runs, key=lambda timing: timing.merge_s)
+    )
 
 
 def time_peer(method: str, paths: list[Path], folder: Path, python: Path) -> Timing:

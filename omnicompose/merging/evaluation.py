@@ -8,7 +8,7 @@ import torch
 
 from omnicompose.errors import MergeError
 from omnicompose.merging.finite import all_finite, refuse_nonfinite
-from omnicompose.merging.fused import StoredTiles, fused_method
+from omnicompose.merging.fused import StoredTiles, fused_method, stored_of
 from omnicompose.merging.job import (
     Copy,
     Derived,
@@ -33,19 +33,16 @@ from omnicompose.merging.method import (
     BundleMethod,
     Carries,
     LowRank,
-    MakeTileObserver,
     Measured,
     MergeContext,
     ObservingMethod,
     TensorGroup,
-    Tile,
-    TileLoop,
-    TileObserver,
 )
 from omnicompose.merging.passes import context_of, observe_passes, tiles_of_pass
 from omnicompose.merging.pieces import Joiner
 from omnicompose.merging.reading import Reader
 from omnicompose.merging.statistics import Statistics, TiledSum
+from omnicompose.merging.tile_loop import MakeTileObserver, Tile, TileLoop, TileObserver
 from omnicompose.merging.workspace import Workspace
 from omnicompose.tensors.low_rank import thin
 
@@ -147,7 +144,7 @@ class Evaluator:
         if method is None:
             return None
         merge: Merge = job  # type: ignore[assignment]  # `fused_method` has looked
-        return method.tile_loop(merge.expert_names, merge.weights, self._context(merge))
+        return method.tile_loop(stored_of(merge), self._context(merge))
 
     def values(self, job: Job, start: int, count: int) -> torch.Tensor:
         """Elements `start .. start + count` of a job's result: flat, fp32, on the device."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from omnicompose.merging.job import Job, Merge, TensorRef
-from omnicompose.merging.method import FusedMethod
 from omnicompose.merging.options import EngineOptions
+from omnicompose.merging.tile_loop import FusedMethod, Stored
 from omnicompose.merging.workspace import Workspace
 
 STORED_DTYPES = {
@@ -61,6 +61,15 @@ def operands(merge: Merge) -> tuple[TensorRef, ...]:
     based = merge.method.spec.needs_base and merge.base is not None
     every = (merge.base, *merge.experts) if based else merge.experts
     return tuple(operand for operand in every if isinstance(operand, TensorRef))
+
+
+def stored_of(merge: Merge) -> Stored:
+    """What a method's loop is told of a merge."""
+    return Stored(
+        name=merge.key or merge.output.name,
+        expert_names=merge.expert_names,
+        weights=merge.weights,
+    )
 
 
 class StoredTiles:

@@ -1,7 +1,8 @@
 """Small tensors that are merged alike and lie side by side are merged as one long tensor.
 
-A method with compiled loops looks at numbers alone, never at the name, role or place of a tensor;
-what it may be given tile by tile it may also be given end to end. Merging ten thousand small
+A method with compiled loops looks at numbers alone, never at the role or place of a tensor, nor,
+unless it draws random numbers, at its name; what it may be given tile by tile it may also be given
+end to end. Merging ten thousand small
 tensors one by one costs far more than their arithmetic.
 """
 
@@ -92,6 +93,7 @@ def _continues(last: Job, job: Job, places: Mapping[str, Place]) -> bool:
         and (last.weights, last.expert_names) == (job.weights, job.expert_names)
         and (last.parameters, last.output.dtype) == (job.parameters, job.output.dtype)
         and (last.base is None) == (job.base is None)
+        and not job.method.spec.stochastic
         and survey_of(job).num_passes == 0
         and fused_method(last) is not None
         and fused_method(job) is not None

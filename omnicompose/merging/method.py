@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 
 from omnicompose.tensors.low_rank import LowRank as LowRank
@@ -172,50 +171,6 @@ class Method(Protocol):
 Carries = Callable[[tuple[float, ...], Mapping[str, ParameterValue]], bool]
 """A method may have `carries(weights, parameters)`: whether every NaN and infinity of its operands
 is sure to show in its result. The engine then looks at the result instead of at every operand."""
-
-
-class TileLoop(Protocol):
-    """A compiled merge of one tile."""
-
-    def __call__(self, stored: np.ndarray, out: np.ndarray) -> bool:
-        """Fill `out`; whether all of it is finite (it is good for nothing if not).
-
-        Args:
-            stored: `[operand, element]`, the base first; fp32, or bf16 bit patterns as uint16.
-            out: `[element]`, of the same dtype.
-        """
-        ...
-
-
-class FusedMethod(Method, Protocol):
-    """An element-wise method that can also merge without a detour through torch's fp32 tensors.
-
-    A method that observes may have `tile_observer` beside it, with the meaning of `observe`.
-    """
-
-    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
-        """Whether every NaN and infinity of the operands is sure to show in the result."""
-        ...
-
-    def tile_loop(
-        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
-    ) -> TileLoop | None:
-        """A loop that gives the very bits of `merge`; None if these parameters have none."""
-        ...
-
-
-class Tile(NamedTuple):
-    """Where a tile lies: its first element, and the number of elements of the whole tensor."""
-
-    start: int
-    size: int
-
-
-TileObserver = Callable[[Tile, np.ndarray], Mapping[str, torch.Tensor]]
-"""Statistics of one tile of stored numbers, `[operand, element]`, the base first."""
-
-MakeTileObserver = Callable[[tuple[str, ...], MergeContext, int], TileObserver | None]
-"""(expert names, context, number of the pass) -> a compiled `observe`; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

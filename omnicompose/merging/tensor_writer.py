@@ -15,10 +15,10 @@ from omnicompose.merging.finite import all_finite, check_rounding, refuse_nonfin
 from omnicompose.merging.fused import StoredTiles, as_stored
 from omnicompose.merging.job import Copy, Job, Merge, needs_whole
 from omnicompose.merging.joint import as_one, runs
-from omnicompose.merging.method import TileLoop
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.parallel import Stopped
 from omnicompose.merging.statistics import Statistics
+from omnicompose.merging.tile_loop import TileLoop
 from omnicompose.merging.workspace import Workspace
 from omnicompose.tensors.digest import FollowingDigest
 from omnicompose.tensors.pieces import PIECE_BYTES, cuts
@@ -183,5 +183,5 @@ class TensorWriter:
         for start, stored in self._stored.read(job, tiles):
             count = stored.shape[1]
             with self._piece(stretch, start, count) as piece:
-                if not loop(stored, as_stored(piece)):
+                if not loop(start, stored, as_stored(piece)):
                     self._evaluator.refuse(job, start, count)

@@ -1,7 +1,9 @@
 """Compiled loops: the very bits of the torch path, the same refusals, used only where they pay."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,12 @@ from omnicompose.errors import MergeError
 from omnicompose.merging import fused
 from omnicompose.merging.engine import run_merge
 from omnicompose.merging.job import Merge, TensorRef
+from omnicompose.merging.methods.random_bits import (
+    BLOCK,
+    num_below,
+    philox_key,
+    uniform_numbers,
+)
 from omnicompose.merging.options import EngineOptions
 from omnicompose.merging.registry import METHODS, check_parameters
 from omnicompose.tensors.checkpoint import open_safetensors
@@ -28,6 +36,15 @@ CASES = {
     "ties, sum": ("ties", {"density": 0.5, "combine": "sum", "scale": 0.4}),
     "ties, per expert": ("ties", {"density": {"a": 0.1, "b": 0.9, "c": 0.5}}),
     "ties, model": ("ties", {"density": 0.3, "scope": "model"}),
+    "dare_linear": ("dare_linear", {"density": 0.7}),
+    "dare_linear, not rescaled": ("dare_linear", {"density": 0.4, "rescale": "none"}),
+    "dare_linear, normalised": ("dare_linear", {"normalize": True, "scale": 0.3}),
+    "dare_linear, all kept": ("dare_linear", {"density": 1.0}),
+    "dare_linear, l1": ("dare_linear", {"density": 0.5, "rescale": "l1"}),
+    "dare_ties": ("dare_ties", {"density": 0.1}),
+    "dare_ties, sum": ("dare_ties", {"combine": "sum", "scale": 0.4}),
+    "dare_ties, max": ("dare_ties", {"combine": "max"}),
+    "dare_ties, per expert": ("dare_ties", {"density": {"a": 0.0, "b": 1.0, "c": 0.3}}),
     "ties, max": ("ties", {"density": 0.3, "combine": "max"}),
     "ties, majority": ("ties", {"density": 0.3, "zero_sign": "majority"}),
 }
@@ -99,7 +116,7 @@ def test_loops_give_the_bits_of_torch_whatever_the_tiles(
 
 def test_equal_numbers_and_signed_zeros_keep_their_bits(tmp_path):
     values = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, 3e38, -3e38])
-    for case in ("linear", "task_arithmetic", "ties"):
+    for case in ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"):
         one = job(case, [values.clone() for _ in range(4)], (0.25, 0.25, 0.5))
         bits = [
             merged(one, tmp_path / f"{fuse}", fuse=fuse).view(torch.int32) for fuse in (False, True)
@@ -107,7 +124,7 @@ def test_equal_numbers_and_signed_zeros_keep_their_bits(tmp_path):
         assert torch.equal(*bits), case
 
 
-@pytest.mark.parametrize("case", ["linear", "task_arithmetic", "ties"])
+@pytest.mark.parametrize("case", ["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_refused_in_the_same_words(tmp_path, case, bad):
     tensors = tensors_of((5, 7), torch.bfloat16, seed=0)
@@ -118,6 +135,39 @@ def test_what_is_not_finite_is_refused_in_the_same_words(tmp_path, case, bad):
             merged(job(case, tensors, (0.2, 0.5, 0.3)), tmp_path / "out", fuse=fuse)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
+
+
+def test_tensors_side_by_side_draw_under_their_own_names(tmp_path):
+    tensors = tensors_of((50,), torch.bfloat16, seed=0)
+    one = job("dare_ties", tensors, (0.2, 0.5, 0.3))
+    jobs = [replace(one, output=replace(one.output, name=name)) for name in ("s", "t")]
+    for fuse in (False, True):
+        run_merge(jobs, tmp_path / str(fuse), EngineOptions(fuse=fuse))
+    torch_, loops = (open_safetensors(tmp_path / str(fuse)) for fuse in (False, True))
+    for name in ("s", "t"):
+        assert torch.equal(read_tensor(loops, name), read_tensor(torch_, name))
+    assert not torch.equal(read_tensor(loops, "s"), read_tensor(loops, "t"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**40),
+    first=st.integers(0, 99) | st.integers(2 * BLOCK - 99, 2 * BLOCK),
+    count=st.integers(1, 100),
+)
+def test_loops_draw_the_numbers_of_numpy(seed, first, count):
+    from omnicompose.merging.kernels.draws import draw, num_words
+
+    key, words = philox_key(seed, "audio", "t"), np.empty(num_words(count), np.uint64)
+    skipped = draw(np.array(divmod(key, 1 << 64)[::-1], np.uint64), first, count, words)
+    draws = words.view(np.uint32)[skipped : skipped + count] >> 8
+    assert np.array_equal(draws * np.float32(2.0**-24), uniform_numbers(key, first, count))
+
+
+@given(probability=st.floats(0.0, 1.0), draw=st.integers(0, (1 << 24) - 1))
+def test_a_limit_keeps_what_the_probability_keeps(probability, draw):
+    number = torch.tensor(draw, dtype=torch.float32) * 2.0**-24
+    assert (draw < num_below(probability)) == bool(number < probability)
 
 
 def test_a_result_that_overflows_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Trim deltas, elect a sign per entry, combine the entries that agree (TIES)."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from omnicompose.merging.kernels.numbers import (
@@ -11,6 +13,23 @@ from omnicompose.merging.kernels.numbers import (
     load,
     rounded,
 )
+
+FIRST_KEPT = 3
+"""Rows of scratch before those of the experts: votes, totals, supports."""
+
+
+class Vote(NamedTuple):
+    """How kept entries are joined.
+
+    Attributes:
+        weights: `[expert]`, fp32.
+        scale: factor on the merged delta, fp32.
+        takes_mean: divide by the weights of those that agree.
+    """
+
+    weights: np.ndarray
+    scale: np.float32
+    takes_mean: bool
 
 
 @compiled
@@ -60,47 +79,52 @@ def divide(total: np.ndarray, support: np.ndarray, least_weight: np.float32) -> 
 
 
 @compiled
-def merge_agreeing(
-    stored: np.ndarray,
-    least: np.ndarray,
-    weights: np.ndarray,
-    scale: np.float32,
-    takes_mean: bool,
-    out: np.ndarray,
-) -> bool:
+def join_agreeing(base: np.ndarray, rows: np.ndarray, vote: Vote, target: np.ndarray) -> np.uint32:
+    """Merge one block, each expert's kept entries in its row; the largest exponent met.
+
+    Args:
+        base: `[element]`, stored.
+        rows: fp32 `[FIRST_KEPT + expert, BLOCK]`; the first three are overwritten.
+        vote: how to join.
+        target: `[element]`, as stored.
+    """
+    size = target.size
+    votes, total, support = rows[0, :size], rows[1, :size], rows[2, :size]
+    for expert in range(vote.weights.size):
+        add_vote(rows[FIRST_KEPT + expert, :size], vote.weights[expert], votes, expert == 0)
+    total[:] = np.float32(0.0)
+    support[:] = np.float32(0.0)
+    for expert in range(vote.weights.size):
+        kept = rows[FIRST_KEPT + expert, :size]
+        add_agreeing(kept, vote.weights[expert], votes, total, support)
+    if vote.takes_mean:
+        divide(total, support, vote.weights.min())
+    largest = np.uint32(0)
+    for i in range(size):
+        elected = np.float32(1.0) if votes[i] >= np.float32(0.0) else np.float32(-1.0)
+        merged = fma(total[i] * elected, vote.scale, load(base[i]))
+        largest = max(largest, np.uint32(bits(merged) & EXPONENT))
+        target[i] = rounded(merged, target[i])
+    return largest
+
+
+@compiled
+def merge_agreeing(stored: np.ndarray, least: np.ndarray, vote: Vote, out: np.ndarray) -> bool:
     """`W_0 + scale * mean (or sum) of the agreeing, trimmed deltas`; whether it is finite.
 
     Args:
         stored: `[1 + expert, element]`, the base first; as `kernels` says.
         least: `[expert]`, fp32: the least magnitude that is kept.
-        weights: `[expert]`, fp32.
-        scale: factor on the merged delta.
-        takes_mean: divide by the weights of those that agree.
+        vote: how to join what is kept.
         out: `[element]`, of the dtype of `stored`.
     """
-    kept_rows = np.empty(weights.size * BLOCK, np.float32)
-    vote_row = np.empty(BLOCK, np.float32)
-    total_row, support_row = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    rows = np.empty((FIRST_KEPT + least.size, BLOCK), np.float32)
     largest = np.uint32(0)
     for start in range(0, stored.shape[1], BLOCK):
-        size = min(BLOCK, stored.shape[1] - start)
-        base, votes = stored[0, start : start + size], vote_row[:size]
-        total, support = total_row[:size], support_row[:size]
-        for expert in range(weights.size):
-            kept = kept_rows[expert * BLOCK : expert * BLOCK + size]
-            load_trimmed(base, stored[1 + expert, start : start + size], least[expert], kept)
-            add_vote(kept, weights[expert], votes, expert == 0)
-        total[:] = np.float32(0.0)
-        support[:] = np.float32(0.0)
-        for expert in range(weights.size):
-            kept = kept_rows[expert * BLOCK : expert * BLOCK + size]
-            add_agreeing(kept, weights[expert], votes, total, support)
-        if takes_mean:
-            divide(total, support, weights.min())
-        target = out[start : start + size]
-        for i in range(size):
-            elected = np.float32(1.0) if votes[i] >= np.float32(0.0) else np.float32(-1.0)
-            merged = fma(total[i] * elected, scale, load(base[i]))
-            largest = max(largest, np.uint32(bits(merged) & EXPONENT))
-            target[i] = rounded(merged, target[i])
+        end = min(start + BLOCK, stored.shape[1])
+        base = stored[0, start:end]
+        for expert in range(least.size):
+            kept = rows[FIRST_KEPT + expert, : end - start]
+            load_trimmed(base, stored[1 + expert, start:end], least[expert], kept)
+        largest = max(largest, join_agreeing(base, rows, vote, out[start:end]))
     return bool(largest != EXPONENT)

@@ -7,7 +7,8 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.typing import Context
+from numba.core.base import BaseContext
+from numba.core.typing import Context, Signature
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -19,6 +20,7 @@ EXPONENT = np.uint32(0x7F80_0000)
 MAGNITUDE = np.uint32(0x7FFF_FFFF)
 
 _WORD = ir.IntType(32)
+_LONG, _PRODUCT = ir.IntType(64), ir.IntType(128)
 _SINGLE = ir.FloatType()
 _HALF = ir.HalfType()
 _STORED = ir.IntType(16)
@@ -93,3 +95,18 @@ def fma(context: Context, a: types.Type, b: types.Type, c: types.Type) -> object
         return builder.fma(*values)
 
     return types.float32(a, b, c), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def product(context: Context, a: types.Type, b: types.Type) -> object:
+    """The upper and the lower half of the product of two unsigned numbers of 64 bits."""
+
+    def generate(
+        target: BaseContext, builder: ir.IRBuilder, signature: Signature, values: list[ir.Value]
+    ) -> ir.Value:
+        whole = builder.mul(*(builder.zext(value, _PRODUCT) for value in values))
+        upper = builder.lshr(whole, ir.Constant(_PRODUCT, 64))
+        halves = [builder.trunc(half, _LONG) for half in (upper, whole)]
+        return target.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(types.uint64, 2)(a, b), generate

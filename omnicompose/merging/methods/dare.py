@@ -17,7 +17,9 @@ the whole tensor: `rescale: l1` (one more pass), in its profile with `combine: s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from omnicompose.merging.method import (
@@ -29,11 +31,28 @@ from omnicompose.merging.method import (
     TensorGroup,
 )
 from omnicompose.merging.methods.consensus import COMBINE
-from omnicompose.merging.methods.deltas import deltas, per_expert, word
+from omnicompose.merging.methods.deltas import (
+    deltas,
+    flag,
+    normalised,
+    number,
+    per_expert,
+    word,
+)
 from omnicompose.merging.methods.joining import join
-from omnicompose.merging.methods.random_bits import Uniform, keyed_uniform
+from omnicompose.merging.methods.random_bits import (
+    NUM_NUMBERS,
+    Uniform,
+    keyed_uniform,
+    num_below,
+    philox_key,
+)
 from omnicompose.merging.methods.sparsify import drop, observe_l1, restore_l1
 from omnicompose.merging.methods.task_arithmetic import NORMALIZE, SCALE
+from omnicompose.merging.tile_loop import Stored, TileLoop
+
+if TYPE_CHECKING:
+    from omnicompose.merging.kernels.dropping import Drops
 
 DENSITY = Parameter(
     name="density",
@@ -89,6 +108,33 @@ class Dare:
     spec: MethodSpec = LINEAR_SPEC
     uniform: Uniform = keyed_uniform
 
+    def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
+        """A dropped entry is multiplied by 0, which what is not finite survives."""
+        return 0.0 not in (parameters["scale"], *weights)
+
+    def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop | None:
+        """Draw, drop and join in one loop, as long as no L1 norm plays a part."""
+        parameters = context.parameters
+        if parameters["rescale"] == "l1" or parameters.get("combine") == "max":
+            return None
+        if self.uniform is not keyed_uniform:
+            return None
+        from omnicompose.merging.kernels.agreement import Vote
+        from omnicompose.merging.kernels.dropping import add_dropped, merge_dropped
+
+        drops, scale = _drops(tensor, context), np.float32(number(parameters, "scale"))
+        if "combine" not in parameters:
+            used = (
+                normalised(tensor.weights, tensor.name)
+                if flag(parameters, "normalize")
+                else tensor.weights
+            )
+            weights = np.array(used, np.float32)
+            return lambda start, stored, out: add_dropped(start, stored, drops, weights, scale, out)
+        weights = np.array(tensor.weights, np.float32)
+        vote = Vote(weights=weights, scale=scale, takes_mean=parameters["combine"] == "mean")
+        return lambda start, stored, out: merge_dropped(start, stored, drops, vote, out)
+
     def survey(self, parameters: Mapping[str, ParameterValue]) -> Survey:
         """One pass for the L1 norms, if they are to be restored."""
         return Survey(num_passes=int(_restores(parameters)))
@@ -102,6 +148,22 @@ class Dare:
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus what is kept, joined; fp32."""
         return join(group, context, _kept(group, context, self.uniform))
+
+
+def _drops(tensor: Stored, context: MergeContext) -> "Drops":
+    """What compiled loops are told of the draws."""
+    from omnicompose.merging.kernels.dropping import Drops
+
+    densities = per_expert(tensor.expert_names, context, "density")
+    num_kept = [num_below(density) for density in densities]
+    divides = context.parameters["rescale"] == "density"
+    keys = [philox_key(context.seed, expert, tensor.name) for expert in tensor.expert_names]
+    return Drops(
+        keys=np.array([divmod(key, 1 << 64)[::-1] for key in keys], np.uint64),
+        limits=np.array([below % NUM_NUMBERS << 8 for below in num_kept], np.uint32),
+        keeps_all=np.array([below == NUM_NUMBERS for below in num_kept]),
+        divisors=np.array([d if divides and d > 0.0 else 1.0 for d in densities], np.float32),
+    )
 
 
 def _restores(parameters: Mapping[str, ParameterValue]) -> bool:

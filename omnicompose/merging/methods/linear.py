@@ -20,9 +20,9 @@ from omnicompose.merging.method import (
     Parameter,
     ParameterValue,
     TensorGroup,
-    TileLoop,
 )
 from omnicompose.merging.methods.deltas import combine, flag, normalised
+from omnicompose.merging.tile_loop import Stored, TileLoop
 
 SPEC = MethodSpec(
     name="linear",
@@ -50,16 +50,14 @@ class Linear:
         """An expert without weight is not read; all others show."""
         return 0.0 not in weights
 
-    def tile_loop(
-        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
-    ) -> TileLoop:
+    def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop:
         """One sum over the stored experts."""
         from omnicompose.merging.kernels.sums import weighted_sum
 
         normalize = flag(context.parameters, "normalize")
-        used = normalised(weights, "experts") if normalize else weights
+        used = normalised(tensor.weights, "experts") if normalize else tensor.weights
         coefficients = np.array(used, np.float32)
-        return lambda stored, out: weighted_sum(stored, coefficients, out)
+        return lambda start, stored, out: weighted_sum(stored, coefficients, out)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """The average, fp32, of the experts' shape."""

@@ -5,6 +5,7 @@ the order of tensors, the size of tiles, the number of threads or the device: th
 counter-based Philox, keyed by (seed, expert, name), its counter set to the block `k // BLOCK`.
 """
 
+import math
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -15,6 +16,9 @@ from omnicompose.merging.method import TensorGroup
 
 BLOCK = 65536
 """Elements drawn from one setting of the counter."""
+
+NUM_NUMBERS = 1 << 24
+"""Possible numbers, evenly spread: a number is the upper 24 of 32 random bits, divided by this."""
 
 Uniform = Callable[[TensorGroup, int, int], torch.Tensor]
 """(group, number of the expert, seed) -> one number in [0, 1) per element of the tile."""
@@ -39,6 +43,11 @@ def uniform_numbers(key: int, offset: int, count: int) -> np.ndarray:
         drawn = generator.random(last - start, dtype=np.float32)
         numbers[first - offset : last - offset] = drawn[first - start :]
     return numbers
+
+
+def num_below(probability: float) -> int:
+    """How many of the 2^24 possible numbers are below a probability, which counts as fp32."""
+    return math.ceil(float(np.float32(probability)) * NUM_NUMBERS)
 
 
 def keyed_uniform(group: TensorGroup, expert: int, seed: int) -> torch.Tensor:

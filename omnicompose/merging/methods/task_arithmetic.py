@@ -20,7 +20,6 @@ from omnicompose.merging.method import (
     Parameter,
     ParameterValue,
     TensorGroup,
-    TileLoop,
 )
 from omnicompose.merging.methods.deltas import (
     base_of,
@@ -28,6 +27,7 @@ from omnicompose.merging.methods.deltas import (
     normalised,
     number,
 )
+from omnicompose.merging.tile_loop import Stored, TileLoop
 
 SCALE = Parameter(
     name="scale", default=1.0, description="factor on the merged delta (lambda in the papers)"
@@ -57,14 +57,12 @@ class TaskArithmetic:
         """A lone expert may be copied without its base; all others show, if they have a weight."""
         return len(weights) > 1 and 0.0 not in (parameters["scale"], *weights)
 
-    def tile_loop(
-        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
-    ) -> TileLoop:
+    def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop:
         """One sum over the stored base and experts."""
         from omnicompose.merging.kernels.sums import weighted_deltas
 
-        coefficients = np.array(_coefficients(weights, "experts", context), np.float32)
-        return lambda stored, out: weighted_deltas(stored, coefficients, out)
+        coefficients = np.array(_coefficients(tensor.weights, "experts", context), np.float32)
+        return lambda start, stored, out: weighted_deltas(stored, coefficients, out)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:
         """Base plus the scaled sum, fp32."""

@@ -34,9 +34,6 @@ from omnicompose.merging.method import (
     ParameterValue,
     Survey,
     TensorGroup,
-    Tile,
-    TileLoop,
-    TileObserver,
 )
 from omnicompose.merging.methods.consensus import COMBINE, Agreement, elect, merge_agreeing
 from omnicompose.merging.methods.deltas import add_to_base, deltas, number, per_expert, word
@@ -55,6 +52,7 @@ from omnicompose.merging.methods.trimming import (
     num_kept,
     tile_of,
 )
+from omnicompose.merging.tile_loop import Stored, Tile, TileLoop, TileObserver
 
 SPEC = MethodSpec(
     name="ties",
@@ -139,22 +137,22 @@ class Ties:
 
         return observe
 
-    def tile_loop(
-        self, expert_names: tuple[str, ...], weights: tuple[float, ...], context: MergeContext
-    ) -> TileLoop | None:
+    def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop | None:
         """Trim, elect and merge in one loop, as long as no L1 norm or majority plays a part."""
         parameters = context.parameters
         if parameters["combine"] == "max" or parameters["zero_sign"] == "majority":
             return None
         if parameters["rescale"] == "l1":
             return None
-        from omnicompose.merging.kernels.agreement import merge_agreeing
+        from omnicompose.merging.kernels.agreement import Vote, merge_agreeing
 
-        least = np.array(_least_kept(expert_names, context), np.float32)
-        shares = np.array(weights, np.float32)
-        scale = np.float32(number(parameters, "scale"))
-        takes_mean = parameters["combine"] == "mean"
-        return lambda stored, out: merge_agreeing(stored, least, shares, scale, takes_mean, out)
+        least = np.array(_least_kept(tensor.expert_names, context), np.float32)
+        vote = Vote(
+            weights=np.array(tensor.weights, np.float32),
+            scale=np.float32(number(parameters, "scale")),
+            takes_mean=parameters["combine"] == "mean",
+        )
+        return lambda start, stored, out: merge_agreeing(stored, least, vote, out)
 
     def observe(
         self, group: TensorGroup, context: MergeContext, observe_pass: int

@@ -15,7 +15,7 @@ from math import ceil, prod, sqrt
 import numpy as np
 import torch
 
-from omnicompose.merging.method import Parameter, TensorGroup, Tile
+from omnicompose.merging.method import Parameter, TensorGroup
 from omnicompose.merging.methods.selection import (
     PREFIXES,
     SUFFIXES,
@@ -25,6 +25,7 @@ from omnicompose.merging.methods.selection import (
     place_of,
 )
 from omnicompose.merging.statistics import COLLECTED
+from omnicompose.merging.tile_loop import Tile
 
 Statistics = Mapping[str, torch.Tensor]
 Ranks = Callable[[int, int], Sequence[int]]
