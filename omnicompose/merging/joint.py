@@ -1,9 +1,8 @@
 """Small tensors that are merged alike and lie side by side are merged as one long tensor.
 
-A method with compiled loops looks at numbers alone, never at the role or place of a tensor, nor,
-unless it draws random numbers, at its name; what it may be given tile by tile it may also be given
-end to end. Merging ten thousand small
-tensors one by one costs far more than their arithmetic.
+A method with compiled loops looks at numbers alone, never at the role of a tensor, nor, unless it
+draws random numbers, at its name; what it may be given tile by tile it may also be given end to
+end. Merging ten thousand small tensors one by one costs far more than their arithmetic.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

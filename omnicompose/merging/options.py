@@ -23,7 +23,8 @@ class EngineOptions:
         overwrite: replace an output folder that exists.
         shard_bytes: greatest number of tensor bytes per file.
         allow_nonfinite: let NaN and infinities through instead of refusing them.
-        num_threads: tensors worked on at the same time; None: one per processor, 8 at most.
+        num_threads: tensors worked on at the same time; None: one more than processors, as one
+            waits for the disk; 8 at most.
         tile_elements: elements per tile of element-wise methods.
         batch_bytes: small tensors are handed to a thread together, up to so many output bytes.
         fuse: use the compiled loops of methods that have them; None: where it pays.
@@ -97,4 +98,5 @@ Assemble = Callable[[Path, MergeResult], None]
 def thread_count(options: EngineOptions, num_bytes: int) -> int:
     """How many tensors are worked on at the same time, for an output of so many bytes."""
     worthwhile = 1 + num_bytes // BYTES_PER_THREAD
-    return options.num_threads or min(len(os.sched_getaffinity(0)), MOST_THREADS, worthwhile)
+    processors = len(os.sched_getaffinity(0))
+    return options.num_threads or min(processors + 1, MOST_THREADS, worthwhile)

@@ -18,7 +18,8 @@ class TileLoop(Protocol):
 
         Args:
             start: the tile's first element in the flattened tensor.
-            stored: `[operand, element]`, the base first; fp32, or bf16 bit patterns as uint16.
+            stored: `[operand, element]`, the base first; fp32, or bit patterns of
+                bf16 (uint16) or fp16 (int16).
             out: `[element]`, of the same dtype.
         """
         ...

@@ -54,7 +54,12 @@ def add_vote(kept: np.ndarray, weight: np.float32, votes: np.ndarray, is_first: 
 
 @compiled
 def add_agreeing(
-    kept: np.ndarray, weight: np.float32, votes: np.ndarray, total: np.ndarray, support: np.ndarray
+    kept: np.ndarray,
+    weight: np.float32,
+    votes: np.ndarray,
+    total: np.ndarray,
+    support: np.ndarray,
+    is_first: bool,
 ) -> None:
     """Add the magnitudes of the entries that agree with the vote, and the weight behind them."""
     side = np.float32(1.0) if weight >= np.float32(0.0) else np.float32(-1.0)
@@ -63,7 +68,8 @@ def add_agreeing(
         elected = side if votes[i] >= np.float32(0.0) else -side
         agreeing = kept[i] * elected
         agreeing = np.float32(0.0) if agreeing < np.float32(0.0) else agreeing
-        total[i] = fma(agreeing, size, total[i])
+        # A sum that begins with -0 stays so: nothing is added to the first term.
+        total[i] = agreeing * size if is_first else fma(agreeing, size, total[i])
         support[i] += weight if agreeing > np.float32(0.0) else np.float32(0.0)
 
 
@@ -92,11 +98,10 @@ def join_agreeing(base: np.ndarray, rows: np.ndarray, vote: Vote, target: np.nda
     votes, total, support = rows[0, :size], rows[1, :size], rows[2, :size]
     for expert in range(vote.weights.size):
         add_vote(rows[FIRST_KEPT + expert, :size], vote.weights[expert], votes, expert == 0)
-    total[:] = np.float32(0.0)
     support[:] = np.float32(0.0)
     for expert in range(vote.weights.size):
         kept = rows[FIRST_KEPT + expert, :size]
-        add_agreeing(kept, vote.weights[expert], votes, total, support)
+        add_agreeing(kept, vote.weights[expert], votes, total, support, expert == 0)
     if vote.takes_mean:
         divide(total, support, vote.weights.min())
     largest = np.uint32(0)

@@ -1,6 +1,8 @@
 """Single numbers inside compiled loops: as stored, as fp32, as bit patterns."""
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numba
@@ -16,6 +18,12 @@ Function = TypeVar("Function", bound=Callable[..., object])
 BLOCK = 1024
 """Elements that are worked on together; what is kept of them in between stays in the cache."""
 
+SOURCES = "".join(
+    hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+)
+"""What the files of this room say."""
+
 EXPONENT = np.uint32(0x7F80_0000)
 MAGNITUDE = np.uint32(0x7FFF_FFFF)
 
@@ -30,10 +38,23 @@ def compiled(function: Function) -> Function:
     """The function as machine code that runs beside other threads."""
     try:
         machine: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:
+        _outdate_with_any_source(machine)
+    except (RuntimeError, AttributeError):
         # No folder of this machine can be written: compiled anew by every process.
         machine = numba.njit(nogil=True, error_model="numpy")(function)
     return machine
+
+
+def _outdate_with_any_source(machine: object) -> None:
+    """Let the code that is kept on disk be as new as every file of this room.
+
+    numba looks at the file of the function alone, not at those of the functions that it calls.
+
+    Raises:
+        AttributeError: another numba keeps it elsewhere.
+    """
+    kept = machine._cache._cache_file  # type: ignore[attr-defined]
+    kept._source_stamp = (kept._source_stamp, SOURCES)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -109,15 +109,16 @@ class Dare:
     uniform: Uniform = keyed_uniform
 
     def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
-        """A dropped entry is multiplied by 0, which what is not finite survives."""
-        return 0.0 not in (parameters["scale"], *weights)
+        """A dropped entry is multiplied by 0, which what is not finite survives.
+
+        An L1 norm would carry it into every entry of the tensor.
+        """
+        return parameters["rescale"] != "l1" and 0.0 not in (parameters["scale"], *weights)
 
     def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop | None:
-        """Draw, drop and join in one loop, as long as no L1 norm plays a part."""
+        """Draw, drop and join in one loop, unless the largest of the agreeing is wanted."""
         parameters = context.parameters
-        if parameters["rescale"] == "l1" or parameters.get("combine") == "max":
-            return None
-        if self.uniform is not keyed_uniform:
+        if parameters.get("combine") == "max" or self.uniform is not keyed_uniform:
             return None
         from omnicompose.merging.kernels.agreement import Vote
         from omnicompose.merging.kernels.dropping import add_dropped, merge_dropped
@@ -160,7 +161,7 @@ def _drops(tensor: Stored, context: MergeContext) -> "Drops":
     keys = [philox_key(context.seed, expert, tensor.name) for expert in tensor.expert_names]
     return Drops(
         keys=np.array([divmod(key, 1 << 64)[::-1] for key in keys], np.uint64),
-        limits=np.array([below % NUM_NUMBERS << 8 for below in num_kept], np.uint32),
+        limits=np.array([(below % NUM_NUMBERS) << 8 for below in num_kept], np.uint32),
         keeps_all=np.array([below == NUM_NUMBERS for below in num_kept]),
         divisors=np.array([d if divides and d > 0.0 else 1.0 for d in densities], np.float32),
     )

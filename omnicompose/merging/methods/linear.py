@@ -55,7 +55,7 @@ class Linear:
         from omnicompose.merging.kernels.sums import weighted_sum
 
         normalize = flag(context.parameters, "normalize")
-        used = normalised(tensor.weights, "experts") if normalize else tensor.weights
+        used = normalised(tensor.weights, tensor.name) if normalize else tensor.weights
         coefficients = np.array(used, np.float32)
         return lambda start, stored, out: weighted_sum(stored, coefficients, out)
 

@@ -61,7 +61,7 @@ class TaskArithmetic:
         """One sum over the stored base and experts."""
         from omnicompose.merging.kernels.sums import weighted_deltas
 
-        coefficients = np.array(_coefficients(tensor.weights, "experts", context), np.float32)
+        coefficients = np.array(_coefficients(tensor.weights, tensor.name, context), np.float32)
         return lambda start, stored, out: weighted_deltas(stored, coefficients, out)
 
     def merge(self, group: TensorGroup, context: MergeContext) -> torch.Tensor:

@@ -119,8 +119,11 @@ class Ties:
         )
 
     def carries(self, weights: tuple[float, ...], parameters: Mapping[str, ParameterValue]) -> bool:
-        """What is not finite is the largest of its delta, so it is kept and wins the vote."""
-        return 0.0 not in (parameters["scale"], *weights)
+        """What is not finite is the largest of its delta, so it is kept and wins the vote.
+
+        An L1 norm would carry it into every entry of the tensor.
+        """
+        return parameters["rescale"] != "l1" and 0.0 not in (parameters["scale"], *weights)
 
     def tile_observer(
         self, expert_names: tuple[str, ...], context: MergeContext, observe_pass: int
@@ -138,11 +141,9 @@ class Ties:
         return observe
 
     def tile_loop(self, tensor: Stored, context: MergeContext) -> TileLoop | None:
-        """Trim, elect and merge in one loop, as long as no L1 norm or majority plays a part."""
+        """Trim, elect and merge in one loop, as long as no majority plays a part."""
         parameters = context.parameters
         if parameters["combine"] == "max" or parameters["zero_sign"] == "majority":
-            return None
-        if parameters["rescale"] == "l1":
             return None
         from omnicompose.merging.kernels.agreement import Vote, merge_agreeing
 
