@@ -120,6 +120,39 @@ def read_journal(folder: Path) -> Entries | None:
     return Entries(jobs=jobs, marks=tuple(marks), measures=measures)
 
 
+def put_aside(folder: Path) -> Path:
+    """Move the journal of a folder beside it: the folder holds nothing else that is not to stay.
+
+    Returns:
+        Where the journal is now.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    aside = _aside(folder)
+    (folder / JOURNAL_NAME).rename(aside)
+    return aside
+
+
+def take_back(folder: Path) -> None:
+    """Undo `put_aside`, where a run got no further than that; else drop what it left.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    aside = _aside(folder)
+    if not aside.exists():
+        return
+    if folder.is_dir() and not (folder / JOURNAL_NAME).exists():
+        aside.rename(folder / JOURNAL_NAME)
+    else:
+        aside.unlink()
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{JOURNAL_NAME}")
+
+
 def _fields(line: bytes) -> dict[str, object]:
     """What a line says; nothing if it is none of ours."""
     try:

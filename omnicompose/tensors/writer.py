@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,9 @@ from omnicompose.tensors.journal import (
     Journal,
     Mark,
     check_same_plan,
+    put_aside,
     read_journal,
+    take_back,
 )
 from omnicompose.tensors.layout import INDEX_FILE, Layout
 from omnicompose.tensors.output_file import OutputFile
@@ -90,9 +93,10 @@ class OutputFolder:
         Raises:
             MergeError: the journal is of another plan, or the disk has no room.
         """
-        found = (read_journal(self.partial) if resume else None) or Entries(jobs=jobs)
-        check_same_plan(self.partial, found.jobs, jobs)
         try:
+            take_back(self.partial)
+            found = (read_journal(self.partial) if resume else None) or Entries(jobs=jobs)
+            check_same_plan(self.partial, found.jobs, jobs)
             _clear(self.partial, keep=self._file_names() if found.marks else ())
             direct = len(self._layout.files) <= MOST_DIRECT_FILES
             for layout in self._layout.files:
@@ -195,10 +199,13 @@ class OutputFolder:
         check_free(self._out_dir, overwrite=overwrite)
         try:
             os.fsync(self._lock)
+            # Kept until the name is given: were it refused, all that is finished would be lost.
+            journal = put_aside(self.partial)
             _rename(self.partial, self._out_dir, overwrite=overwrite)
-            # Not before: were the name refused, all that is finished would be lost with it.
-            (self._out_dir / JOURNAL_NAME).unlink()
+            journal.unlink()
         except OSError as error:
+            with suppress(OSError):
+                take_back(self.partial)
             raise write_error(self.partial, error) from error
 
     def close(self) -> None:

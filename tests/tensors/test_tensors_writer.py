@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from omnicompose.errors import MergeError
+from omnicompose.tensors import writer
 from omnicompose.tensors.digest import FollowingDigest
 from omnicompose.tensors.journal import JOURNAL_NAME, read_journal
 from omnicompose.tensors.layout import make_layout
@@ -272,3 +273,23 @@ def test_a_link_in_the_partial_folder_is_not_followed(tmp_path):
         folder.begin(JOBS, resume=True)
     folder.close()
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_kill_around_the_naming_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, is_named):
+    out, rename = tmp_path / "out", writer._rename
+
+    def killed(*arguments, **options):
+        if is_named:
+            rename(*arguments, **options)
+        os._exit(9)
+
+    monkeypatch.setattr(writer, "_rename", killed)
+    child = os.fork() or make(out)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert out.exists() == is_named and not list(out.glob("*.jsonl"))
+    folder = open_folder(out)
+    folder.begin(JOBS, resume=True)
+    assert sorted(folder.finished()) == ([] if is_named else sorted(JOBS))
+    folder.close()
+    assert sorted(path.name for path in tmp_path.iterdir() if path != out) == [".out.partial"]
