@@ -13,7 +13,7 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 LONG_FILES: dict[str, str] = {
-    "benchmarks/merge_speed.py": "one measurement in one file: inputs, copies, both tools, table",
+    "benchmarks/merge_speed.py": "one measurement in one file: disk, copies, both tools, table",
     "tests/evaluation/test_evaluation_runner.py": "every way a run can be cut off and resumed",
     "tests/recipe/test_recipe.py": "one table of every mistake that a recipe can hold",
 }

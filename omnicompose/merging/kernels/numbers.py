@@ -40,7 +40,8 @@ def compiled(function: Function) -> Function:
         machine: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
         _outdate_with_any_source(machine)
     except (RuntimeError, AttributeError):
-        # No folder of this machine can be written: compiled anew by every process.
+        # No folder of this machine can be written, or this numba keeps its code in another way than
+        # we know: compiled anew by every process.
         machine = numba.njit(nogil=True, error_model="numpy")(function)
     return machine
 
